@@ -1,0 +1,37 @@
+"""The two kinds of trouble a user is told about in one line."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+
+class InputError(ValueError):
+    """An input that its user can mend: a key, a flag, a file. Exit status 2."""
+
+
+class RunError(RuntimeError):
+    """Trouble at run time: a full disk, a diverged loss. Exit status 1."""
+
+
+def run_command(
+    main: Callable[[Sequence[str] | None], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a script's `main` and returns its exit status.
+
+    `InputError` and `RunError` become one line on stderr, and Ctrl-C another;
+    any other exception is a defect of ours and keeps its traceback. With
+    `--debug` among the arguments the two errors show theirs as well.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return main(argv) or 0
+    except (InputError, RunError) as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        # A message may quote a path, and a path may hold a line break.
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

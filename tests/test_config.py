@@ -1,0 +1,557 @@
+"""The configuration: its file, its flags, and every way to get them wrong."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ddpm_keras.config import (
+    Config,
+    add_config_flags,
+    load_config,
+    overrides_from,
+    parse_args,
+)
+from ddpm_keras.errors import InputError
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = REPOSITORY / "configs"
+CHECK = "check the brackets, quotes and indentation"
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch):
+    """A function from the content of x.yaml (and flags) to the line of the error."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(content, **overrides):
+        Path("x.yaml").write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
+        start = time.process_time()
+        with pytest.raises(InputError) as error:
+            load_config("x.yaml", overrides)
+        assert time.process_time() - start < 2
+        return str(error.value)
+
+    return read
+
+
+# Files.
+
+
+def test_flowers64_is_the_recipe():
+    given = load_config(CONFIGS / "flowers64.yaml")
+    assert given == Config()  # The recipe is the default, ...
+    recipe = dict(  # ... and these are its numbers.
+        dataset_name="oxford_flowers102",
+        splits=["train"],
+        img_size=64,
+        img_channels=3,
+        batch_size=32,
+        first_conv_channels=64,
+        channel_multiplier=[1, 2, 4, 8],
+        has_attention=[False, False, True, True],
+        num_res_blocks=2,
+        norm_groups=8,
+        dropout=0.0,
+        interpolation="nearest",
+        activation="swish",
+        total_timesteps=1000,
+        schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        clip_min=-1.0,
+        clip_max=1.0,
+        learning_rate=2e-4,
+        optimizer="adam",
+        loss="mean_squared_error",
+        ema=0.999,
+        num_epochs=800,
+        random_flip=True,
+        validation_fraction=0.0,
+    )
+    assert {key: getattr(given, key) for key in recipe} == recipe
+
+
+def test_cifar10_is_the_papers_model():
+    given = load_config(CONFIGS / "cifar10.yaml")
+    paper = dict(
+        dataset_name="cifar10",
+        img_size=32,
+        random_flip=True,
+        batch_size=128,
+        first_conv_channels=128,
+        channel_multiplier=[1, 2, 2, 2],
+        has_attention=[False, True, False, False],
+        num_res_blocks=2,
+        norm_groups=32,
+        dropout=0.1,
+        total_timesteps=1000,
+        learning_rate=2e-4,
+        ema=0.9999,
+    )
+    assert {key: getattr(given, key) for key in paper} == paper
+    assert given.num_epochs * (50_000 // given.batch_size) == pytest.approx(8e5, 0.01)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_files_load_and_round_trip(path, tmp_path):
+    config = load_config(path)
+    copy = tmp_path / "config.yaml"
+    copy.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(copy) == config
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        dict(img_size=[48, 64], splits=["train", "test[:50%]"], sample_steps=50),
+        dict(learning_rate=3e-5, clip_max=1e22, seed=2**31 - 1, tensorboard=True),
+        *(
+            dict(data_dir=text)
+            for text in (
+                "on",
+                "null",
+                "1e-4",
+                " a: b #c",
+                "é\n\t\x01'\"",
+                "x " * 400,
+                "~",
+            )
+        ),
+    ],
+)
+def test_to_yaml_round_trips(values, tmp_path):
+    config = Config(**values)
+    (tmp_path / "c.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_to_yaml_has_a_key_a_line_in_order():
+    lines = Config().to_yaml().splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(Config.model_fields)
+    assert "channel_multiplier: [1, 2, 4, 8]" in lines
+    assert "data_dir: null" in lines
+
+
+@pytest.mark.parametrize(
+    "line, key, value",
+    [
+        ("beta_start: 1e-4", "beta_start", 1e-4),
+        ("learning_rate: 1", "learning_rate", 1.0),
+        ("dataset_name: on", "dataset_name", "on"),
+        ("\ufeffseed: 3", "seed", 3),
+        ("'seed': 3", "seed", 3),
+        ("img_size: [8, 16]", "img_size", [8, 16]),
+    ],
+)
+def test_values_have_yaml_1_2_types(tmp_path, line, key, value):
+    (tmp_path / "c.yaml").write_text(line, encoding="utf-8")
+    read = getattr(load_config(tmp_path / "c.yaml"), key)
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "content, line",
+    [
+        # Keys.
+        (
+            "\nlerning_rate: 1e-4",
+            "x.yaml:2: unknown key 'lerning_rate'; did you mean 'learning_rate'?",
+        ),
+        ("zzz: 1", "x.yaml:1: unknown key 'zzz'; --help lists the keys"),
+        ("1: 2", "x.yaml:1: unknown key '1'; --help lists the keys"),
+        ("[1, 2]: 3", "x.yaml:1: unknown key '?'; --help lists the keys"),
+        ("<<: {seed: 1}", "x.yaml:1: unknown key '<<'; --help lists the keys"),
+        (
+            "seed: 1\nema: 0.9\nseed: 2",
+            "x.yaml:3: repeated key 'seed', first given at x.yaml:1; remove one of "
+            "them",
+        ),
+        # Types and ranges.
+        (
+            "# x\n\nnum_epochs: many",
+            "x.yaml:3: num_epochs must be an integer, 1 or more; received 'many'",
+        ),
+        (
+            'num_epochs: "3"',
+            "x.yaml:1: num_epochs must be an integer, 1 or more; received '3'",
+        ),
+        (
+            "num_epochs: true",
+            "x.yaml:1: num_epochs must be an integer, 1 or more; received true",
+        ),
+        (
+            "num_epochs: 1e3",
+            "x.yaml:1: num_epochs must be an integer, 1 or more; received 1000.0",
+        ),
+        (
+            "num_epochs:",
+            "x.yaml:1: num_epochs must be an integer, 1 or more; received null",
+        ),
+        (
+            "num_epochs: {[1]: 2}",
+            "x.yaml:1: num_epochs must be an integer, 1 or more; received {}",
+        ),
+        (
+            "batch_size: -1",
+            "x.yaml:1: batch_size must be an integer, 1 or more; received -1",
+        ),
+        (
+            "sample_every: -1",
+            "x.yaml:1: sample_every must be an integer, 0 or more; received -1",
+        ),
+        (
+            "seed: 2147483648",
+            "x.yaml:1: seed must be an integer, 0 to 2147483647; received 2147483648",
+        ),
+        (
+            f"seed: {'9' * 90}",
+            "x.yaml:1: seed must be an integer, 0 to 2147483647; received "
+            f"{'9' * 57}...",
+        ),
+        (
+            "learning_rate: 0",
+            "x.yaml:1: learning_rate must be a number above 0; received 0",
+        ),
+        (
+            "learning_rate: .inf",
+            "x.yaml:1: learning_rate must be a number above 0; received Infinity",
+        ),
+        ("clip_min: on", "x.yaml:1: clip_min must be a number; received 'on'"),
+        ("clip_min: .nan", "x.yaml:1: clip_min must be a number; received NaN"),
+        (
+            "ema: 1.0",
+            "x.yaml:1: ema must be a number, 0 or more and below 1; received 1.0",
+        ),
+        ("random_flip: 1", "x.yaml:1: random_flip must be true or false; received 1"),
+        (
+            "random_flip: yes",
+            "x.yaml:1: random_flip must be true or false; received 'yes'",
+        ),
+        ("img_channels: 2", "x.yaml:1: img_channels must be 1 or 3; received 2"),
+        ("img_channels: true", "x.yaml:1: img_channels must be 1 or 3; received true"),
+        (
+            "img_size: [64]",
+            "x.yaml:1: img_size must be an integer, 1 or more, or [height, width]; "
+            "received [64]",
+        ),
+        ("splits: train", "x.yaml:1: splits must be a list of names; received 'train'"),
+        ("splits: []", "x.yaml:1: splits must be a list of names; received []"),
+        (
+            "channel_multiplier: [1, 2, x]",
+            "x.yaml:1: channel_multiplier must be a list of integers, 1 or more each; "
+            'received [1, 2, "x"]',
+        ),
+        (
+            "has_attention: [1, 0]",
+            "x.yaml:1: has_attention must be a list of true and false; received [1, 0]",
+        ),
+        (
+            "sampler: ddmp",
+            "x.yaml:1: sampler must be ddpm, ddim or dpmpp; received 'ddmp'",
+        ),
+        ("optimizer: ''", "x.yaml:1: optimizer must be a name; received ''"),
+        (
+            "data_dir: 2020-01-02",
+            "x.yaml:1: data_dir must be a path (text; quote a number) or null; "
+            'received "2020-01-02"',
+        ),
+        (
+            "sample_steps: 0",
+            "x.yaml:1: sample_steps must be an integer, 1 or more, or null; received 0",
+        ),
+        # Keys together.
+        (
+            "seed: 1\nimg_size: 60",
+            "x.yaml:2: img_size must be a multiple of 8 for 4 levels; the valid height "
+            "nearest to 60 is 56 or 64. Received: img_size=60, "
+            "channel_multiplier=[1, 2, 4, 8]",
+        ),
+        (
+            "\nhas_attention: [true]",
+            "x.yaml:2: channel_multiplier and has_attention must have one entry for "
+            "each level, but have 4 and 1. Received: "
+            "channel_multiplier=[1, 2, 4, 8], has_attention=[True]",
+        ),
+        (
+            "beta_start: 0.02",
+            "x.yaml:1: beta_start must be below beta_end, and beta_end below 1. "
+            "Received: beta_start=0.02, beta_end=0.02",
+        ),
+        (
+            "\nbeta_end: 1.5",
+            "x.yaml:2: beta_start must be below beta_end, and beta_end below 1. "
+            "Received: beta_start=0.0001, beta_end=1.5",
+        ),
+        (
+            "clip_max: -1",
+            "x.yaml:1: clip_min must be below clip_max. "
+            "Received: clip_min=-1.0, clip_max=-1.0",
+        ),
+        (
+            "total_timesteps: 10\nsample_steps: 11",
+            "x.yaml:2: sample_steps must be total_timesteps or fewer. "
+            "Received: sample_steps=11, total_timesteps=10",
+        ),
+        (
+            "dataset_name: folder",
+            "x.yaml:1: dataset_name 'folder' needs data_dir, the folder of the images. "
+            "Received: dataset_name='folder', data_dir=None",
+        ),
+        # YAML.
+        (
+            "splits: [a\nseed: 2",
+            "x.yaml:2: bad YAML: expected ',' or ']', but got ':' "
+            f"(while parsing a flow sequence, line 1); {CHECK}",
+        ),
+        (
+            "\tseed: 1",
+            "x.yaml:1: bad YAML: found character '\\t' that cannot start any token; "
+            f"{CHECK}",
+        ),
+        (
+            "seed: 1\n---\nseed: 2",
+            "x.yaml:2: bad YAML: but found another document "
+            f"(expected a single document in the stream, line 1); {CHECK}",
+        ),
+        (
+            "seed: 2020-13-01",
+            "x.yaml:1: seed: bad value: month must be in 1..12; write another",
+        ),
+        (
+            "seed: {a: 1, a: 2}",
+            'x.yaml:1: seed: bad value: found duplicate key "a" with value "2" '
+            '(original value: "1"); write another',
+        ),
+        ("- 1", "x.yaml: must be a mapping; write lines of 'key: value'"),
+        ("", "x.yaml: holds no keys; write at least one, as 'seed: 0'"),
+        ("# none\n", "x.yaml: holds no keys; write at least one, as 'seed: 0'"),
+        ("seed: \x01", "x.yaml:1: character 0x01 is refused; remove it"),
+        (
+            b"ema: 0.9\nseed: \xff",
+            "x.yaml:2: byte 0xff is not UTF-8 text; save the file as UTF-8",
+        ),
+        # Hostile.
+        (
+            "seed: 1\nema: !!python/object/apply:os.system ['touch ran']",
+            "x.yaml:2: tag !!python/object/apply:os.system is refused; write a plain "
+            "value",
+        ),
+        ("seed: !!int '1'", "x.yaml:1: tag !!int is refused; write a plain value"),
+        (
+            "a: &a [x, x]\n"
+            + "".join(
+                f"{k}: &{k} [{', '.join([f'*{j}'] * 9)}]\n"
+                for j, k in zip("abcdefghi", "bcdefghij", strict=True)
+            ),
+            "x.yaml:1: anchors and aliases (&, *) are refused; write the value out",
+        ),
+        (
+            "seed: *none",
+            "x.yaml:1: anchors and aliases (&, *) are refused; write the value out",
+        ),
+        (
+            "%YAML 1.1\n---\nrandom_flip: on",
+            "x.yaml:2: a % directive is refused; remove it",
+        ),
+        (
+            "[" * 16_000,
+            "x.yaml:1: nested too deep; a value is a word, a number or a list",
+        ),
+        (
+            f"seed: {'9' * 5000}",
+            "x.yaml:1: over 1000 characters; shorten the value",
+        ),
+        (
+            f"splits: [{'1,' * 8_000}]",
+            f"x.yaml:1: splits must be a list of names; received [{'1, ' * 18}1,...",
+        ),
+        (
+            "# no\n" * 400_000,
+            "x.yaml: over 16 kB, too large for a configuration; check the path",
+        ),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+def test_bad_file_is_one_line(refusal, content, line):
+    assert refusal(content) == line
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "path, line",
+    [
+        (
+            "configs/flower64.yaml",
+            "configs/flower64.yaml: no such file; did you mean configs/flowers64.yaml?",
+        ),
+        ("configs/zzz", "configs/zzz: no such file; check the path"),
+        ("nowhere/x.yaml", "nowhere/x.yaml: no such file; check the path"),
+        ("configs", "configs: not a file but a folder or device; name a file"),
+        (
+            "configs/demo.yaml/x",
+            "configs/demo.yaml/x: cannot be read: Not a directory",
+        ),
+    ],
+)
+def test_bad_path_is_one_line(monkeypatch, path, line):
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    assert str(error.value) == line
+
+
+def test_keras_is_not_imported():
+    code = (
+        "import sys, ddpm_keras.config\n"
+        "print(*sorted({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout) == (0, "\n"), run.stderr
+
+
+# Python.
+
+
+def test_config_is_frozen_and_has_no_other_keys():
+    with pytest.raises(ValidationError):
+        Config().seed = 1
+    with pytest.raises(ValidationError):
+        Config(num_epoch=1)
+
+
+# Flags.
+
+
+@pytest.fixture
+def parser():
+    parser = argparse.ArgumentParser(prog="train.py", allow_abbrev=False)
+    parser.add_argument("--config", required=True)
+    add_config_flags(parser)
+    return parser
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ([], {}),
+        (["--num_epochs", "2"], dict(num_epochs=2)),
+        (["--num_epochs=2", "--ema", "0"], dict(num_epochs=2, ema=0.0)),
+        (["--beta_start=1e-5"], dict(beta_start=1e-5)),
+        (["--clip_min", "-2.5"], dict(clip_min=-2.5)),
+        (
+            ["--channel_multiplier", "[1,2,2]", "--has_attention=[false,true,false]"],
+            dict(channel_multiplier=[1, 2, 2], has_attention=[False, True, False]),
+        ),
+        (["--img_size", "[32, 64]"], dict(img_size=[32, 64])),
+        (["--random_flip", "false"], dict(random_flip=False)),
+        (["--sample_steps", "20"], dict(sample_steps=20)),
+        (["--sample_steps", "null"], dict(sample_steps=None)),
+        # Text is taken as it stands.
+        (["--data_dir", "photos #2"], dict(data_dir="photos #2")),
+        (["--data_dir", "2020"], dict(data_dir="2020")),
+        (["--data_dir", "null"], dict(data_dir=None)),
+        (["--dataset_name=petals"], dict(dataset_name="petals")),
+    ],
+)
+def test_flags_come_on_top_of_the_file(parser, flags, expected):
+    path = str(CONFIGS / "flowers64.yaml")
+    args = parse_args(parser, ["--config", path, *flags])
+    config = load_config(args.config, overrides_from(args))
+    assert config == Config(**expected)
+    assert set(overrides_from(args)) == set(expected)
+
+
+@pytest.mark.parametrize(
+    "overrides, line",
+    [
+        (
+            dict(num_epochs="many"),
+            "--num_epochs: must be an integer, 1 or more; received 'many'",
+        ),
+        (
+            dict(num_epochs=""),
+            "--num_epochs: must be an integer, 1 or more; received null",
+        ),
+        (
+            dict(num_epochs="!!int 3"),
+            "--num_epochs: tag !!int is refused; write a plain value",
+        ),
+        (
+            dict(channel_multiplier="[1, 2"),
+            "--channel_multiplier: bad YAML: expected ',' or ']', but got "
+            f"'<stream end>'; {CHECK}",
+        ),
+        (dict(optimizer=""), "--optimizer: must be a name; received ''"),
+        (
+            dict(num_epoch="3"),
+            "--num_epoch: unknown key 'num_epoch'; did you mean 'num_epochs'?",
+        ),
+        (
+            # The flag is named, though the file gives the other key.
+            dict(has_attention="[true]"),
+            "--has_attention: channel_multiplier and has_attention must have one entry "
+            "for each level, but have 2 and 1. Received: channel_multiplier=[1, 2], "
+            "has_attention=[True]",
+        ),
+    ],
+)
+def test_bad_override_names_the_flag(refusal, overrides, line):
+    content = "channel_multiplier: [1, 2]\nhas_attention: [false, true]"
+    assert refusal(content, **overrides) == line
+
+
+def test_an_override_replaces_a_bad_value(tmp_path):
+    (tmp_path / "c.yaml").write_text("num_epochs: many")
+    assert load_config(tmp_path / "c.yaml", {"num_epochs": "3"}).num_epochs == 3
+
+
+@pytest.mark.parametrize(
+    "argv, line",
+    [
+        (
+            ["--num_epoch", "3"],
+            "unknown flag --num_epoch: did you mean --num_epochs?",
+        ),
+        (
+            ["--num-epochs=3"],
+            "unknown flag --num-epochs: did you mean --num_epochs?",
+        ),
+        (["--confg", "a.yaml"], "unknown flag --confg: did you mean --config?"),
+        (["--zzz"], "unknown flag --zzz: --help lists the flags"),
+        ([], "the following arguments are required: --config"),
+        (["--config"], "argument --config: expected one argument"),
+        (["--config", "a", "b"], "unrecognized arguments: b"),
+    ],
+)
+def test_bad_flag_is_one_line(parser, argv, line):
+    with pytest.raises(InputError) as error:
+        parse_args(parser, argv)
+    assert str(error.value) == line
+
+
+def test_parse_args_reads_the_process_arguments(parser, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", "a", "--seed=1"])
+    assert overrides_from(parse_args(parser)) == {"seed": "1"}
+
+
+def test_help_tells_meaning_range_and_default_of_every_key(parser):
+    words = " ".join(parser.format_help().split())
+    for key in Config.model_fields:
+        assert f"--{key} " in words
+    assert (
+        "--num_epochs N passes over the images (an integer, 1 or more; default: 800)"
+        in words
+    )
+    assert "(linear or cosine; default: linear)" in words
+    for group in ("data:", "network:", "diffusion:", "training:", "pictures and logs:"):
+        assert group in words
