@@ -1,0 +1,35 @@
+"""Denoising diffusion probabilistic models in Keras 3.
+
+The public names below are loaded at their first use, so that `import ddpm_keras`
+and the command lines' checks answer at once, before Keras and its backend load.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "config",
+    "load_config": "config",
+    "InputError": "errors",
+    "draw_flowers": "petals",
+    "load_images": "data",
+    "make_batches": "data",
+    "build_unet": "unet",
+    "GaussianDiffusion": "diffusion",
+    "DiffusionModel": "model",
+    "save_weights": "weights",
+    "load_weights": "weights",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

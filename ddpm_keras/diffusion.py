@@ -1,0 +1,230 @@
+"""The diffusion process as mathematics: tables and Gaussians, no network, no I/O.
+
+Notation, after Ho et al. 2020, "Denoising Diffusion Probabilistic Models"
+(https://arxiv.org/abs/2006.11239):
+
+    x_0, x_start     a clean image
+    x_t, x           the same image after t + 1 noising steps, t = 0 .. timesteps - 1
+    beta_t           the variance added by step t
+    alpha_t          1 - beta_t
+    abar_t           alpha_0 * ... * alpha_t; the share of x_0's variance left in x_t
+    abar_{t-1}       `alphas_cumprod_prev`; 1 at t = 0
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+# The number of steps for which `beta_start` and `beta_end` are stated.
+REFERENCE_TIMESTEPS = 1000
+
+
+def linear_betas(timesteps, beta_start, beta_end):
+    """Ho et al. 2020, section 4: variances that grow linearly over 1,000 steps.
+
+    Another number of steps passes through the same noise levels, from almost none to
+    almost only noise, in shorter or longer steps: abar is read off the 1,000-step
+    curve at equal distances.
+    """
+    betas = np.linspace(beta_start, beta_end, REFERENCE_TIMESTEPS, dtype=np.float64)
+    if timesteps == REFERENCE_TIMESTEPS:
+        return betas
+    log_abar = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
+    reference_time = np.linspace(0.0, 1.0, REFERENCE_TIMESTEPS + 1)
+    time = np.linspace(0.0, 1.0, timesteps + 1)
+    return -np.expm1(np.diff(np.interp(time, reference_time, log_abar)))
+
+
+def cosine_betas(timesteps):
+    """Nichol and Dhariwal 2021, equation 17 (https://arxiv.org/abs/2102.09672).
+
+    abar follows a squared cosine; betas are capped at 0.999 near the end.
+    """
+    time = np.linspace(0.0, 1.0, timesteps + 1, dtype=np.float64)
+    abar = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - abar[1:] / abar[:-1], 0.999)
+
+
+SCHEDULES = {
+    "linear": linear_betas,
+    "cosine": lambda timesteps, beta_start, beta_end: cosine_betas(timesteps),
+}
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class GaussianDiffusion:
+    """The forward process q, its posterior, and the reverse process p.
+
+    All tables are computed in float64 and cast to float32 once. Images are float
+    tensors of shape `(batch, height, width, channels)`, `t` is an integer tensor of
+    shape `(batch,)` with values in `[0, timesteps)`; variances come back with shape
+    `(batch, 1, 1, 1)`.
+
+    Args:
+        beta_start: Variance of the first step of the linear schedule.
+        beta_end: Variance of its last step. Both are stated for 1,000 steps and
+            adapted to `timesteps`; the cosine schedule does not use them.
+        timesteps: Number of noising steps.
+        clip_min: Smallest value that a predicted clean image may have.
+        clip_max: Largest value that a predicted clean image may have.
+        schedule: `"linear"` or `"cosine"`.
+
+    Raises:
+        ValueError: When an argument is outside its range.
+
+    Reference:
+        - [Ho et al., 2020](https://arxiv.org/abs/2006.11239)
+    """
+
+    def __init__(
+        self,
+        beta_start=1e-4,
+        beta_end=0.02,
+        timesteps=1000,
+        clip_min=-1.0,
+        clip_max=1.0,
+        schedule="linear",
+    ):
+        if schedule not in SCHEDULES:
+            raise ValueError(
+                f"`schedule` must be one of {sorted(SCHEDULES)}. "
+                f"Received: schedule={schedule!r}"
+            )
+        if not 0.0 < beta_start <= beta_end < 1.0:
+            raise ValueError(
+                "`beta_start` and `beta_end` must satisfy 0 < beta_start <= beta_end "
+                f"< 1. Received: beta_start={beta_start}, beta_end={beta_end}"
+            )
+        if int(timesteps) != timesteps or timesteps < 1:
+            raise ValueError(
+                "`timesteps` must be a whole number, 1 or more. "
+                f"Received: timesteps={timesteps}"
+            )
+        if not clip_min < clip_max:
+            raise ValueError(
+                "`clip_min` must be smaller than `clip_max`. "
+                f"Received: clip_min={clip_min}, clip_max={clip_max}"
+            )
+        self.beta_start = beta_start
+        self.beta_end = beta_end
+        self.timesteps = int(timesteps)
+        self.clip_min = clip_min
+        self.clip_max = clip_max
+        self.schedule = schedule
+
+        betas = SCHEDULES[schedule](self.timesteps, beta_start, beta_end)
+        alphas = 1.0 - betas
+        abar = np.cumprod(alphas)
+        abar_prev = np.append(1.0, abar[:-1])
+        posterior_variance = betas * (1.0 - abar_prev) / (1.0 - abar)
+
+        self.alphas_cumprod_float64 = abar  # for those who derive tables of their own
+        self.betas = np.float32(betas)
+        self.alphas_cumprod = np.float32(abar)
+        self.alphas_cumprod_prev = np.float32(abar_prev)
+        self.one_minus_alphas_cumprod = np.float32(1.0 - abar)
+        self.sqrt_alphas_cumprod = np.float32(np.sqrt(abar))
+        self.sqrt_one_minus_alphas_cumprod = np.float32(np.sqrt(1.0 - abar))
+        self.log_one_minus_alphas_cumprod = np.float32(np.log(1.0 - abar))
+        self.sqrt_recip_alphas_cumprod = np.float32(np.sqrt(1.0 / abar))
+        self.sqrt_recipm1_alphas_cumprod = np.float32(np.sqrt(1.0 / abar - 1.0))
+        self.posterior_variance = np.float32(posterior_variance)
+        # The variance is 0 at t = 0, where x_0 is certain: clip before the logarithm.
+        self.posterior_log_variance_clipped = np.float32(
+            np.log(np.maximum(posterior_variance, 1e-20))
+        )
+        self.posterior_mean_coef1 = np.float32(
+            betas * np.sqrt(abar_prev) / (1.0 - abar)
+        )
+        self.posterior_mean_coef2 = np.float32(
+            (1.0 - abar_prev) * np.sqrt(alphas) / (1.0 - abar)
+        )
+
+    def q_mean_variance(self, x_start, t):
+        """Mean, variance and log variance of q(x_t | x_0) (equation 4)."""
+        mean = _at(self.sqrt_alphas_cumprod, t) * x_start
+        variance = _at(self.one_minus_alphas_cumprod, t)
+        log_variance = _at(self.log_one_minus_alphas_cumprod, t)
+        return mean, variance, log_variance
+
+    def q_sample(self, x_start, t, noise):
+        """Diffuse clean images to step `t`: a draw of q(x_t | x_0) (equation 4).
+
+        Args:
+            x_start: Clean images.
+            t: Timesteps.
+            noise: Standard normal noise of the images' shape.
+
+        Returns:
+            Noisy images x_t.
+        """
+        return (
+            _at(self.sqrt_alphas_cumprod, t) * x_start
+            + _at(self.sqrt_one_minus_alphas_cumprod, t) * noise
+        )
+
+    def predict_start_from_noise(self, x_t, t, noise):
+        """The clean images that `noise` turned into `x_t` (equation 4 for x_0)."""
+        return (
+            _at(self.sqrt_recip_alphas_cumprod, t) * x_t
+            - _at(self.sqrt_recipm1_alphas_cumprod, t) * noise
+        )
+
+    def q_posterior(self, x_start, x_t, t):
+        """Mean, variance, clipped log variance of q(x_{t-1} | x_t, x_0) (eqs. 6, 7)."""
+        mean = (
+            _at(self.posterior_mean_coef1, t) * x_start
+            + _at(self.posterior_mean_coef2, t) * x_t
+        )
+        variance = _at(self.posterior_variance, t)
+        log_variance = _at(self.posterior_log_variance_clipped, t)
+        return mean, variance, log_variance
+
+    def p_mean_variance(self, pred_noise, x, t, clip_denoised=True):
+        """Mean, variance, clipped log variance of p(x_{t-1} | x_t).
+
+        Args:
+            pred_noise: The network's estimate of the noise in `x`.
+            x: Noisy images x_t.
+            t: Timesteps.
+            clip_denoised: Whether the predicted clean images are clipped to
+                `[clip_min, clip_max]`.
+        """
+        x_start = self.predict_start_from_noise(x, t, pred_noise)
+        if clip_denoised:
+            x_start = ops.clip(x_start, self.clip_min, self.clip_max)
+        return self.q_posterior(x_start, x, t)
+
+    def p_sample(self, pred_noise, x, t, clip_denoised=True, seed=None):
+        """One step of the reverse process, x_t to x_{t-1} (algorithm 2).
+
+        Args:
+            pred_noise: The network's estimate of the noise in `x`.
+            x: Noisy images x_t.
+            t: Timesteps. At t = 0 the mean is returned, with no noise added.
+            clip_denoised: Whether the predicted clean images are clipped.
+            seed: An integer or `keras.random.SeedGenerator` for the added noise.
+        """
+        mean, _, log_variance = self.p_mean_variance(pred_noise, x, t, clip_denoised)
+        noise = keras.random.normal(ops.shape(x), seed=seed)
+        is_not_last = ops.cast(ops.reshape(t, (-1, 1, 1, 1)) > 0, mean.dtype)
+        return mean + is_not_last * ops.exp(0.5 * log_variance) * noise
+
+    def get_config(self):
+        return {
+            "beta_start": self.beta_start,
+            "beta_end": self.beta_end,
+            "timesteps": self.timesteps,
+            "clip_min": self.clip_min,
+            "clip_max": self.clip_max,
+            "schedule": self.schedule,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def _at(table, t):
+    """The table's values at `t`, shaped to broadcast against images."""
+    return ops.reshape(ops.take(ops.convert_to_tensor(table), t, axis=0), (-1, 1, 1, 1))

@@ -1,0 +1,244 @@
+"""The U-Net's building blocks as Keras layers.
+
+Weights are created in the order in which the Keras 2 example creates them, so that its
+checkpoints and `network.weights` correspond one to one.
+"""
+
+import math
+
+import keras
+from keras import layers, ops
+
+
+def kernel_init(scale=1.0):
+    """Variance scaling (fan_avg, uniform); scale 0 stands for "almost zero", 1e-10."""
+    return keras.initializers.VarianceScaling(
+        max(scale, 1e-10), mode="fan_avg", distribution="uniform"
+    )
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class TimeEmbedding(layers.Layer):
+    """Sinusoidal embedding of integer timesteps.
+
+    The first half of the embedding holds sines, the second half cosines, at
+    frequencies from 1 down to 1/10000. Computed in float32 under every precision
+    policy, since bfloat16 cannot tell neighbouring timesteps apart.
+
+    Args:
+        dim: Size of the embedding; even, at least 4.
+
+    Call arguments:
+        t: Integer tensor of shape `(batch,)`.
+
+    Returns:
+        A tensor of shape `(batch, dim)`.
+
+    Reference:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5
+    """
+
+    def __init__(self, dim, **kwargs):
+        super().__init__(**kwargs)
+        if dim < 4 or dim % 2:
+            raise ValueError(
+                f"`dim` must be an even number, 4 or more. Received: dim={dim}"
+            )
+        self.dim = dim
+
+    def call(self, t):
+        half = self.dim // 2
+        rate = math.log(10000.0) / (half - 1)
+        frequencies = ops.exp(-rate * ops.arange(half, dtype="float32"))
+        angles = ops.cast(t, "float32")[:, None] * frequencies[None, :]
+        embedding = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+        return ops.cast(embedding, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim}
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class GroupNormalization(layers.GroupNormalization):
+    """Group normalisation in one pass over the activations, after Keras' weights.
+
+    Keras' layer reshapes, centres, divides and scales the whole activation in turn.
+    Here mean and variance are taken per channel, joined per group, and applied as one
+    factor and one offset per channel. Statistics are float32 under every precision
+    policy.
+
+    Args:
+        groups: Number of groups; divides the channels.
+        epsilon: Added to the variance.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, height, width, channels)`.
+
+    Returns:
+        A tensor of the same shape.
+
+    Reference:
+        - [Wu and He, 2018](https://arxiv.org/abs/1803.08494)
+    """
+
+    def __init__(self, groups=8, epsilon=1e-3, **kwargs):
+        super().__init__(groups=groups, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs):
+        channels = inputs.shape[-1]
+        grouped = (-1, self.groups, channels // self.groups)
+        mean, variance = ops.moments(ops.cast(inputs, "float32"), axes=(1, 2))
+        mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
+        # Variance of a group: within its channels, and between their means.
+        group_mean = ops.mean(mean, axis=-1, keepdims=True)
+        group_variance = ops.mean(
+            variance + ops.square(mean - group_mean), axis=-1, keepdims=True
+        )
+        gamma = ops.reshape(ops.cast(self.gamma, "float32"), grouped[1:])
+        beta = ops.reshape(ops.cast(self.beta, "float32"), grouped[1:])
+        factor = gamma * ops.rsqrt(group_variance + self.epsilon)
+        offset = beta - group_mean * factor
+        per_channel = (-1, 1, 1, channels)
+        factor = ops.cast(ops.reshape(factor, per_channel), inputs.dtype)
+        offset = ops.cast(ops.reshape(offset, per_channel), inputs.dtype)
+        return inputs * factor + offset
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class AttentionBlock(layers.Layer):
+    """Single-head self-attention over all pixels.
+
+    The result is added to the *normalised* input, not to the input itself: the
+    published weights were trained so and only work so.
+
+    Args:
+        units: Width of the features; equal to the input's channels.
+        norm_groups: Groups of the normalisation; divides `units`.
+
+    Call arguments:
+        features: Tensor of shape `(batch, height, width, units)`.
+
+    Returns:
+        A tensor of the same shape.
+    """
+
+    def __init__(self, units, norm_groups=8, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.norm_groups = norm_groups
+        self.norm = GroupNormalization(norm_groups, name="norm")
+        self.query = layers.Dense(units, kernel_initializer=kernel_init(), name="query")
+        self.key = layers.Dense(units, kernel_initializer=kernel_init(), name="key")
+        self.value = layers.Dense(units, kernel_initializer=kernel_init(), name="value")
+        self.proj = layers.Dense(
+            units, kernel_initializer=kernel_init(0.0), name="proj"
+        )
+
+    def build(self, features_shape):
+        for layer in (self.norm, self.query, self.key, self.value, self.proj):
+            layer.build(features_shape)
+
+    def call(self, features):
+        _, height, width, channels = features.shape
+        normalised = self.norm(features)
+        pixels = ops.reshape(normalised, (-1, height * width, channels))
+        query, key, value = self.query(pixels), self.key(pixels), self.value(pixels)
+        scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
+        # The softmax runs in float32: its sum over all pixels overflows or rounds away
+        # in half precision.
+        scores = ops.cast(scores, "float32") * self.units**-0.5
+        weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
+        attended = self.proj(ops.matmul(weights, value))
+        return normalised + ops.reshape(attended, (-1, height, width, channels))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "norm_groups": self.norm_groups,
+        }
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class ResidualBlock(layers.Layer):
+    """Two convolutions with a shortcut; the time embedding is added between them.
+
+    Args:
+        width: Number of output channels.
+        norm_groups: Groups of the normalisations; divides input channels and `width`.
+        dropout: Share of activations dropped before the second convolution.
+        activation: Activation function, by Keras name.
+
+    Call arguments:
+        features: Tensor of shape `(batch, height, width, channels)`.
+        time_embedding: Tensor of shape `(batch, dim)`.
+
+    Returns:
+        A tensor of shape `(batch, height, width, self.width)`.
+    """
+
+    def __init__(
+        self, width, norm_groups=8, dropout=0.0, activation="swish", seed=None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.width = width
+        self.norm_groups = norm_groups
+        self.dropout = dropout
+        self.activation = keras.activations.get(activation)
+        self.seed = seed
+        self.norm_1 = GroupNormalization(norm_groups, name="norm_1")
+        self.time_dense = _dense(width, name="time_dense")
+        self.conv_1 = _conv_3x3(width, name="conv_1")
+        self.norm_2 = GroupNormalization(norm_groups, name="norm_2")
+        self.drop = layers.Dropout(dropout, seed=seed, name="drop") if dropout else None
+        self.conv_2 = _conv_3x3(width, scale=0.0, name="conv_2")
+        self.shortcut = None
+
+    def build(self, features_shape, time_embedding_shape):
+        hidden_shape = (*features_shape[:-1], self.width)
+        self.norm_1.build(features_shape)
+        self.time_dense.build(time_embedding_shape)
+        self.conv_1.build(features_shape)
+        self.norm_2.build(hidden_shape)
+        self.conv_2.build(hidden_shape)
+        if features_shape[-1] != self.width:
+            self.shortcut = layers.Conv2D(
+                self.width, 1, kernel_initializer=kernel_init(), name="shortcut"
+            )
+            self.shortcut.build(features_shape)
+
+    def call(self, features, time_embedding, training=None):
+        hidden = self.conv_1(self.activation(self.norm_1(features)))
+        time = self.time_dense(self.activation(time_embedding))
+        hidden = hidden + time[:, None, None, :]
+        hidden = self.activation(self.norm_2(hidden))
+        if self.drop is not None:
+            hidden = self.drop(hidden, training=training)
+        hidden = self.conv_2(hidden)
+        return hidden + (self.shortcut(features) if self.shortcut else features)
+
+    def compute_output_shape(self, features_shape, time_embedding_shape):
+        return (*features_shape[:-1], self.width)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "norm_groups": self.norm_groups,
+            "dropout": self.dropout,
+            "activation": keras.activations.serialize(self.activation),
+            "seed": self.seed,
+        }
+
+
+def _dense(units, scale=1.0, **kwargs):
+    return layers.Dense(units, kernel_initializer=kernel_init(scale), **kwargs)
+
+
+def _conv_3x3(width, scale=1.0, **kwargs):
+    return layers.Conv2D(
+        width, 3, padding="same", kernel_initializer=kernel_init(scale), **kwargs
+    )
