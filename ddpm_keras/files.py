@@ -1,0 +1,27 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Write to a temporary file beside `path`, which replaces it at the end.
+
+    Folders are made. When the block fails, `path` stays as it was.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        The path of the temporary file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

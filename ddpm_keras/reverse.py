@@ -1,0 +1,203 @@
+"""Runs a sampler's steps over the network, compiled once, for many images at a time."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from ddpm_keras.samplers import make_steps
+
+
+class ReverseProcess:
+    """Turns noise into images with a trained network.
+
+    The loop over timesteps runs inside one compiled function of the backend. Image k's
+    noise depends on its own seed and on the number of the step alone, so an image is
+    the same in whichever batch it is made. The two backends draw different noise from
+    the same seed.
+
+    Args:
+        network: The noise-predicting `keras.Model` over `[image_input, time_input]`.
+        diffusion: The `GaussianDiffusion` that it was trained with.
+    """
+
+    def __init__(self, network, diffusion):
+        self.network = network
+        self.diffusion = diffusion
+        self.image_shape = tuple(network.inputs[0].shape[1:])
+        self._advance = _compile(network, self._steps)
+
+    def noise(self, seeds):
+        """The noise x_T that the images of `seeds` start from."""
+        return _draw(ops.convert_to_tensor(seeds, "int32"), 0, self.image_shape)
+
+    def generate_images(
+        self,
+        num_images=16,
+        sampler="ddpm",
+        steps=None,
+        seed=0,
+        batch_size=64,
+        verbose=1,
+        clip_denoised=True,
+        **options,
+    ):
+        """Sample images.
+
+        Image k is a function of `seed + k`, the sampler and the weights: the same in
+        every batch size and number of images, on one backend.
+
+        Args:
+            num_images: How many.
+            sampler: `"ddpm"`, `"ddim"` or `"dpmpp"`.
+            steps: Network evaluations per image. Default: all timesteps for ddpm, 50
+                for ddim, 20 for dpmpp.
+            seed: Seed of the first image, 0 or more; the others count up from it.
+            batch_size: Images computed together.
+            verbose: 1 shows a progress bar, 0 does not.
+            clip_denoised: Whether predicted clean images are clipped in each step.
+            **options: Of `samplers.make_steps`: `spacing`, `eta`, `variance`.
+
+        Returns:
+            A float32 NumPy array of shape `(num_images, height, width, channels)`,
+            in [-1, 1] unless `clip_denoised` is off.
+
+        Raises:
+            ValueError: When the sampler, `num_images` or an option is not possible.
+        """
+        if num_images < 1 or batch_size < 1:
+            raise ValueError(
+                "`num_images` and `batch_size` must be 1 or more. Received: "
+                f"num_images={num_images}, batch_size={batch_size}"
+            )
+        plan = make_steps(self.diffusion, sampler, steps, **options)
+        seeds = np.arange(seed, seed + num_images)
+        batch_size = min(batch_size, num_images)
+        num_batches = -(-num_images // batch_size)
+        progress = keras.utils.Progbar(
+            num_batches * len(plan), verbose=verbose, unit_name="step"
+        )
+        batches = []
+        for start in range(0, num_images, batch_size):
+            # The last batch is filled up, so that no other shape is compiled.
+            batch = np.resize(seeds[start : start + batch_size], batch_size)
+            for done, x, _ in self.run(plan, batch, clip_denoised=clip_denoised):
+                progress.update(len(batches) * len(plan) + done)
+            batches.append(ops.convert_to_numpy(x))
+        return np.concatenate(batches)[:num_images]
+
+    def run(self, steps, seeds, x=None, clip_denoised=True, every=None):
+        """Yield the reverse process of a batch of images as it goes.
+
+        Args:
+            steps: The `Steps` of a sampler, see `samplers.make_steps`.
+            seeds: One int per image, 0 to 2**31 - 1.
+            x: Images to start from, of shape `(len(seeds), height, width, channels)`.
+                Default: the noise of the seeds.
+            clip_denoised: Whether the predicted clean images are clipped to the
+                diffusion's range.
+            every: Steps between two yields; the last one is always yielded. Default:
+                a hundredth of the steps.
+
+        Yields:
+            Tuples `(done, x, x_start)`: the steps done, and after them the noisy and
+            the predicted clean images as tensors. After the last, `x` is the sample.
+        """
+        if every is None:
+            every = max(1, len(steps) // 100)
+        seeds = ops.convert_to_tensor(seeds, "int32")
+        x = self.noise(seeds) if x is None else ops.convert_to_tensor(x, "float32")
+        x_start = ops.zeros_like(x)
+        clip = np.float32(
+            (self.diffusion.clip_min, self.diffusion.clip_max)
+            if clip_denoised
+            else (-np.inf, np.inf)
+        )
+        columns = [
+            ops.convert_to_tensor(column)
+            for column in (
+                steps.timesteps,
+                steps.x,
+                steps.x_start,
+                steps.x_start_before,
+                steps.noise,
+                clip,
+            )
+        ]
+        for first in range(0, len(steps), every):
+            last = min(first + every, len(steps))
+            x, x_start = self._advance(
+                x,
+                x_start,
+                seeds,
+                ops.convert_to_tensor(first, "int32"),
+                ops.convert_to_tensor(last, "int32"),
+                *columns,
+            )
+            yield last, x, x_start
+
+    def _steps(self, x, x_start, seeds, first, last, timesteps, a, b, c, sigma, clip):
+        """Take the steps from `first` up to `last` (not included)."""
+        batch = ops.shape(x)[0]
+
+        def step(i, x, x_start_before):
+            t = ops.broadcast_to(timesteps[i], (batch,))
+            pred_noise = ops.cast(self.network([x, t], training=False), "float32")
+            x_start = self.diffusion.predict_start_from_noise(x, t, pred_noise)
+            x_start = ops.clip(x_start, clip[0], clip[1])
+            x = a[i] * x + b[i] * x_start + c[i] * x_start_before
+            x = ops.cond(
+                sigma[i] > 0,
+                lambda: x + sigma[i] * _draw(seeds, i + 1, self.image_shape),
+                lambda: x,
+            )
+            return i + 1, x, x_start
+
+        _, x, x_start = ops.while_loop(
+            lambda i, x, x_start: i < last, step, (first, x, x_start)
+        )
+        return x, x_start
+
+
+class _StatelessSeed(keras.random.SeedGenerator):
+    """Hands a given tensor to `keras.random`, which else takes only ints and state."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def next(self, ordered=True):
+        return self.value
+
+
+def _draw(seeds, number, image_shape):
+    """Standard normal noise; image k's is a function of `seeds[k]` and `number`."""
+
+    number = ops.cast(number, "uint32")
+
+    def draw(seed):
+        seed = _StatelessSeed(ops.stack([ops.cast(seed, "uint32"), number]))
+        return keras.random.normal(image_shape, dtype="float32", seed=seed)
+
+    # TensorFlow cannot vectorise its random generator and would warn of a loop.
+    mapped = ops.vectorized_map if keras.backend.backend() == "jax" else ops.map
+    return mapped(draw, seeds)
+
+
+def _compile(network, function):
+    """Compile a function that calls the network, which stays free to change."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    if backend == "jax":
+        import jax
+
+        # The weights are arguments: as constants they would be frozen into the program.
+        @jax.jit
+        def with_weights(values, *args):
+            mapping = zip(network.variables, values, strict=True)
+            with keras.StatelessScope(state_mapping=mapping):
+                return function(*args)
+
+        return lambda *args: with_weights([v.value for v in network.variables], *args)
+    return function

@@ -1,0 +1,168 @@
+"""Samplers: ways from noise to an image, each one the steps of its paper.
+
+Notation:
+
+    abar, abar_prev   share of the clean image's variance left at the timestep that a
+                      step starts from, and at the one that it leads to (1 at the end)
+    x_t, x_0          the noisy image; the clean image that the network predicts in it
+    eps               the noise in x_t: (x_t - sqrt(abar) x_0) / sqrt(1 - abar)
+    sigma, z          standard deviation of the noise that a step adds; standard normal
+
+Every step of every sampler here has the form
+
+    x_prev = a x_t + b x_0 + c x_0_before + sigma z
+
+where x_0_before is the x_0 that the step before predicted. A sampler is a function that
+returns the four columns of these numbers, computed in float64, one row per step. A new
+one is such a function and its name in `SAMPLERS`.
+"""
+
+import dataclasses
+
+import numpy as np
+
+SPACINGS = ("trailing", "leading", "linspace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The numbers of a sampler's steps, first to last; all of shape `(steps,)`."""
+
+    timesteps: np.ndarray
+    x: np.ndarray
+    x_start: np.ndarray
+    x_start_before: np.ndarray
+    noise: np.ndarray
+
+    def __len__(self):
+        return len(self.timesteps)
+
+
+def ddpm(abar, abar_prev, variance="posterior"):
+    """Ancestral sampling, Ho et al. 2020, algorithm 2 and section 3.2.
+
+    x_prev is drawn from q(x_prev | x_t, x_0), equations 6 and 7. Its variance is the
+    posterior's ("fixed small"), or beta itself ("fixed large").
+    """
+    beta = 1.0 - abar / abar_prev
+    x_start = np.sqrt(abar_prev) * beta / (1.0 - abar)
+    x = np.sqrt(1.0 - beta) * (1.0 - abar_prev) / (1.0 - abar)
+    posterior = beta * (1.0 - abar_prev) / (1.0 - abar)
+    sigma = np.sqrt(posterior if variance == "posterior" else beta)
+    sigma[-1] = 0.0  # algorithm 2, line 3: the last step adds no noise
+    return x, x_start, np.zeros_like(x), sigma
+
+
+def ddim(abar, abar_prev, eta=0.0):
+    """Song et al. 2021, equations 12 and 16 (https://arxiv.org/abs/2010.02502).
+
+    x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z;
+    `eta` scales sigma: 0 is deterministic, 1 is ancestral sampling.
+    """
+    sigma = eta * np.sqrt((1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev))
+    eps = np.sqrt(1.0 - abar_prev - sigma**2)
+    x = eps / np.sqrt(1.0 - abar)
+    x_start = np.sqrt(abar_prev) - x * np.sqrt(abar)
+    return x, x_start, np.zeros_like(x), sigma
+
+
+def dpmpp(abar, abar_prev):
+    """DPM-Solver++(2M), Lu et al. 2022, algorithm 2 (https://arxiv.org/abs/2211.01095).
+
+    With lambda = log(sqrt(abar) / sqrt(1 - abar)), h the step in lambda and r the ratio
+    of the step before to this one, D = (1 + 1/2r) x_0 - 1/2r x_0_before and
+    x_prev = sqrt((1 - abar_prev) / (1 - abar)) x_t - sqrt(abar_prev) (e^-h - 1) D.
+    The first step has no x_0_before and the last one ends at sigma 0, where h is
+    infinite: both use D = x_0.
+    """
+    log_snr = 0.5 * np.log(abar / (1.0 - abar))
+    x = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
+    # e^-h = sqrt(abar (1 - abar_prev) / (abar_prev (1 - abar))), finite at the end too.
+    weight = np.sqrt(abar_prev) - np.sqrt(abar) * x
+    extrapolation = np.zeros_like(abar)
+    if len(abar) > 2:
+        h = np.diff(log_snr)  # h[i] leads from step i to step i + 1
+        extrapolation[1:-1] = h[1:] / (2.0 * h[:-1])
+    return x, weight * (1 + extrapolation), -weight * extrapolation, np.zeros_like(x)
+
+
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
+DEFAULT_STEPS = {"ddpm": None, "ddim": 50, "dpmpp": 20}  # None: every timestep
+
+
+def spaced_timesteps(timesteps, steps, spacing="trailing"):
+    """The timesteps that `steps` steps visit, and the one each of them leads to.
+
+    Args:
+        timesteps: Number of timesteps the network was trained on.
+        steps: Number of steps to take, 1 to `timesteps`.
+        spacing: `"trailing"` starts at the last timestep, pure noise; `"leading"` ends
+            at timestep 0; `"linspace"` does both. See Lin et al. 2023, table 2
+            (https://arxiv.org/abs/2305.08891).
+
+    Returns:
+        Two int arrays of shape `(steps,)`, descending; -1 stands for the clean image.
+    """
+    stride = timesteps // steps
+    if spacing == "linspace":
+        visited = np.linspace(0, timesteps - 1, steps).round().astype(int)[::-1]
+        # As in diffusers, each step leads one stride down, not to the next timestep
+        # visited: results can be compared, and it is why this spacing is the worst.
+        return visited, np.maximum(visited - stride, -1)
+    if spacing == "leading":
+        visited = np.arange(steps)[::-1] * stride
+    else:
+        visited = np.round(np.arange(timesteps, 0, -timesteps / steps)).astype(int) - 1
+    return visited, np.append(visited[1:], -1)
+
+
+def make_steps(diffusion, sampler="ddpm", steps=None, spacing="trailing", **options):
+    """Compute the steps of a sampler over a trained diffusion process.
+
+    Args:
+        diffusion: The `GaussianDiffusion` that the network was trained with.
+        sampler: A name in `SAMPLERS`: `"ddpm"`, `"ddim"` or `"dpmpp"`.
+        steps: Number of network evaluations, 1 to `diffusion.timesteps`. Default: all
+            timesteps for ddpm, 50 for ddim, 20 for dpmpp.
+        spacing: How the timesteps are spread, see `spaced_timesteps`.
+        **options: The sampler's own: `variance` ("posterior" or "beta") for ddpm,
+            `eta` for ddim.
+
+    Returns:
+        A `Steps`.
+
+    Raises:
+        ValueError: When the sampler, the number of steps or an option is not possible.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(
+            f"`sampler` must be one of {', '.join(SAMPLERS)}. "
+            f"Received: sampler={sampler!r}"
+        )
+    if spacing not in SPACINGS:
+        raise ValueError(
+            f"`spacing` must be one of {', '.join(SPACINGS)}. "
+            f"Received: spacing={spacing!r}"
+        )
+    if steps is None:
+        steps = min(DEFAULT_STEPS[sampler] or diffusion.timesteps, diffusion.timesteps)
+    if int(steps) != steps or not 1 <= steps <= diffusion.timesteps:
+        raise ValueError(
+            f"`steps` must be a whole number from 1 to {diffusion.timesteps}, the "
+            f"timesteps of the training. Received: steps={steps}"
+        )
+    if options.get("variance") == "beta" and steps < diffusion.timesteps:
+        raise ValueError(
+            'variance="beta" is known to fail with fewer steps than the '
+            f"{diffusion.timesteps} timesteps of the training: use all of them, or the "
+            f'variance "posterior". Received: steps={steps}'
+        )
+    visited, reached = spaced_timesteps(diffusion.timesteps, int(steps), spacing)
+    table = np.append(diffusion.alphas_cumprod_float64, 1.0)  # [-1] is the clean image
+    x, x_start, x_start_before, noise = SAMPLERS[sampler](
+        table[visited], table[reached], **options
+    )
+    return Steps(
+        visited.astype("int32"),
+        *(column.astype("float32") for column in (x, x_start, x_start_before, noise)),
+    )
