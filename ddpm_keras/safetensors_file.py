@@ -1,0 +1,105 @@
+"""Reads safetensors files that may be damaged or hostile.
+
+The library checks that the arrays fill the file without gaps and without overlap. What
+it does not bound is the header, nor what a configuration in it asks for.
+"""
+
+from functools import partial
+from itertools import chain
+
+from safetensors import SafetensorError, safe_open
+
+from ddpm_keras.config import Config
+from ddpm_keras.errors import InputError
+from ddpm_keras.stored import Stored
+
+# A network's header stays far below this; the library would parse 100 MB.
+MAX_HEADER_BYTES = 1_000_000
+# Beyond these, images or tables of numbers would fill the memory.
+MAX_SIDE = 4096
+MAX_TIMESTEPS = 100_000
+
+
+def read_safetensors(path):
+    """The arrays of a safetensors file: a dict from names to `Stored`.
+
+    Raises:
+        InputError: When the file is damaged.
+    """
+    file = _open(path)
+    return {name: _stored(path, file, name) for name in file.keys()}
+
+
+def read_config(path):
+    """The `Config` in a safetensors file.
+
+    Raises:
+        InputError: When the file is damaged, holds none that is valid, or one of a
+            network so large that it cannot be the file's.
+    """
+    file = _open(path)
+    try:
+        config = Config.model_validate_json((file.metadata() or {})["config"])
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path}: holds no configuration of this package; name one with --config"
+        ) from error
+    sides = config.img_size if isinstance(config.img_size, list) else [config.img_size]
+    for key, value, most in (
+        ("img_size", max(sides), MAX_SIDE),
+        ("total_timesteps", config.total_timesteps, MAX_TIMESTEPS),
+    ):
+        if value > most:
+            raise InputError(
+                f"{path}: its configuration has {key} {value}, above {most}; name "
+                "another with --config"
+            )
+    return config
+
+
+def check_blocks(path, config):
+    """Compare the blocks of a configuration's network with those in a file.
+
+    Before the network is built: a small file with the configuration of a huge network
+    would take all memory. Blocks are compared one by one, not counted, for a
+    configuration may ask for any number of them.
+
+    Raises:
+        InputError: When a block is missing, or of another width.
+    """
+    file = _open(path)
+    names = set(file.keys())
+    downs, ups = config.num_res_blocks, config.num_res_blocks + 1
+    for level, factor in enumerate(config.channel_multiplier):
+        width = config.first_conv_channels * factor
+        for name in chain(
+            (f"down_{level}_{i}" for i in range(downs)),
+            (f"up_{level}_{i}" for i in range(ups)),
+        ):
+            kernel = f"{name}_residual/conv_2/kernel"
+            found = kernel in names and tuple(file.get_slice(kernel).get_shape())
+            if found != (3, 3, width, width):
+                raise InputError(
+                    f"{path}: weights of another network than the configuration's: "
+                    f"{kernel} is {found or 'missing'}, not {(3, 3, width, width)}"
+                )
+
+
+def _open(path):
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER_BYTES:
+        raise InputError(
+            f"{path}: its header claims {length:,} bytes, above {MAX_HEADER_BYTES:,}; "
+            "use another copy"
+        )
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged; use another copy") from error
+
+
+def _stored(path, file, name):
+    found = file.get_slice(name)
+    dtype = {"F32": "float32"}.get(found.get_dtype(), found.get_dtype())
+    return Stored(tuple(found.get_shape()), dtype, partial(file.get_tensor, name))
