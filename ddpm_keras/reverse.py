@@ -27,7 +27,7 @@ class ReverseProcess:
         self._advance = _compile(network, self._steps)
 
     def noise(self, seeds):
-        """The noise x_T that the images of `seeds` start from."""
+        """The noise x_T that the images of `seeds` start from, a tensor."""
         return _draw(ops.convert_to_tensor(seeds, "int32"), 0, self.image_shape)
 
     def generate_images(
@@ -70,40 +70,81 @@ class ReverseProcess:
                 f"num_images={num_images}, batch_size={batch_size}"
             )
         plan = make_steps(self.diffusion, sampler, steps, **options)
-        seeds = np.arange(seed, seed + num_images)
-        batch_size = min(batch_size, num_images)
-        num_batches = -(-num_images // batch_size)
-        progress = keras.utils.Progbar(
-            num_batches * len(plan), verbose=verbose, unit_name="step"
+        batches = self.batches(
+            plan,
+            np.arange(seed, seed + num_images),
+            batch_size=batch_size,
+            verbose=verbose,
+            clip_denoised=clip_denoised,
         )
-        batches = []
-        for start in range(0, num_images, batch_size):
-            # The last batch is filled up, so that no other shape is compiled.
-            batch = np.resize(seeds[start : start + batch_size], batch_size)
-            for done, x, _ in self.run(plan, batch, clip_denoised=clip_denoised):
-                progress.update(len(batches) * len(plan) + done)
-            batches.append(ops.convert_to_numpy(x))
-        return np.concatenate(batches)[:num_images]
+        return np.concatenate([images for _, images in batches])
 
-    def run(self, steps, seeds, x=None, clip_denoised=True, every=None):
-        """Yield the reverse process of a batch of images as it goes.
+    def batches(
+        self,
+        plan,
+        seeds,
+        x=None,
+        batch_size=64,
+        verbose=1,
+        every=None,
+        watch=None,
+        **options,
+    ):
+        """Sample any number of images, one batch after another.
 
         Args:
-            steps: The `Steps` of a sampler, see `samplers.make_steps`.
+            plan: The `Steps` of a sampler, see `samplers.make_steps`.
+            seeds: One int per image, 0 to 2**31 - 1.
+            x: Images to start from, shape `(len(seeds), height, width, channels)`.
+                Default: the noise of the seeds.
+            batch_size: Images computed together.
+            verbose: 1 shows a progress bar, 0 does not.
+            every: Steps between two updates of the bar. Default: a hundredth of them.
+            watch: Called with every `(t, x_t, x_0)` of the first batch, see `run`.
+            **options: Of `run`.
+
+        Yields:
+            Tuples of the seeds of a batch and its images, a float32 NumPy array.
+        """
+        seeds = np.asarray(seeds)
+        every = every or max(1, len(plan) // 100)
+        batch_size = min(batch_size, len(seeds))
+        progress = keras.utils.Progbar(
+            -(-len(seeds) // batch_size) * len(plan), verbose=verbose, unit_name="step"
+        )
+        for start in range(0, len(seeds), batch_size):
+            # The last batch is filled up, so that no other shape is compiled.
+            places = np.resize(
+                np.arange(start, min(start + batch_size, len(seeds))), batch_size
+            )
+            begin = None if x is None else np.asarray(x)[places]
+            chain = self.run(plan, seeds[places], begin, every=every, **options)
+            done = start // batch_size * len(plan)
+            for k, (t, images, x_start) in enumerate(chain, 1):
+                if watch is not None and start == 0:
+                    watch(t, images, x_start)
+                float(images[0, 0, 0, 0])  # wait, or the bar runs ahead of the device
+                progress.update(done + min(k * every, len(plan)))
+            finished = seeds[start : start + batch_size]
+            yield finished, ops.convert_to_numpy(images)[: len(finished)]
+
+    def run(self, plan, seeds, x=None, clip_denoised=True, every=1):
+        """Yield the reverse process of one batch of images as it goes.
+
+        Args:
+            plan: The `Steps` of a sampler, see `samplers.make_steps`.
             seeds: One int per image, 0 to 2**31 - 1.
             x: Images to start from, of shape `(len(seeds), height, width, channels)`.
                 Default: the noise of the seeds.
             clip_denoised: Whether the predicted clean images are clipped to the
                 diffusion's range.
-            every: Steps between two yields; the last one is always yielded. Default:
-                a hundredth of the steps.
+            every: Steps between two yields; the last one is always yielded.
 
         Yields:
-            Tuples `(done, x, x_start)`: the steps done, and after them the noisy and
-            the predicted clean images as tensors. After the last, `x` is the sample.
+            Tuples `(t, x_t, x_0)`: the timestep reached, the noisy images there, and
+            the clean images that the step predicted. At the end t is -1 and x_t the
+            sample.
         """
-        if every is None:
-            every = max(1, len(steps) // 100)
         seeds = ops.convert_to_tensor(seeds, "int32")
         x = self.noise(seeds) if x is None else ops.convert_to_tensor(x, "float32")
         x_start = ops.zeros_like(x)
@@ -115,16 +156,16 @@ class ReverseProcess:
         columns = [
             ops.convert_to_tensor(column)
             for column in (
-                steps.timesteps,
-                steps.x,
-                steps.x_start,
-                steps.x_start_before,
-                steps.noise,
+                plan.timesteps,
+                plan.x,
+                plan.x_start,
+                plan.x_start_before,
+                plan.noise,
                 clip,
             )
         ]
-        for first in range(0, len(steps), every):
-            last = min(first + every, len(steps))
+        for first in range(0, len(plan), every):
+            last = min(first + every, len(plan))
             x, x_start = self._advance(
                 x,
                 x_start,
@@ -133,7 +174,7 @@ class ReverseProcess:
                 ops.convert_to_tensor(last, "int32"),
                 *columns,
             )
-            yield last, x, x_start
+            yield int(plan.reached[last - 1]), x, x_start
 
     def _steps(self, x, x_start, seeds, first, last, timesteps, a, b, c, sigma, clip):
         """Take the steps from `first` up to `last` (not included)."""

@@ -26,9 +26,15 @@ SPACINGS = ("trailing", "leading", "linspace")
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """The numbers of a sampler's steps, first to last; all of shape `(steps,)`."""
+    """The numbers of a sampler's steps, first to last; all of shape `(steps,)`.
+
+    `timesteps` are those the steps start from, `reached` those they lead to, where -1
+    stands for the clean image. The other columns are a, b, c and sigma of the module's
+    notation.
+    """
 
     timesteps: np.ndarray
+    reached: np.ndarray
     x: np.ndarray
     x_start: np.ndarray
     x_start_before: np.ndarray
@@ -49,7 +55,7 @@ def ddpm(abar, abar_prev, variance="posterior"):
     x = np.sqrt(1.0 - beta) * (1.0 - abar_prev) / (1.0 - abar)
     posterior = beta * (1.0 - abar_prev) / (1.0 - abar)
     sigma = np.sqrt(posterior if variance == "posterior" else beta)
-    sigma[-1] = 0.0  # algorithm 2, line 3: the last step adds no noise
+    sigma[abar_prev == 1.0] = 0.0  # algorithm 2, line 3: no noise in the last step
     return x, x_start, np.zeros_like(x), sigma
 
 
@@ -87,6 +93,11 @@ def dpmpp(abar, abar_prev):
 
 
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
+# The options of a sampler, and which values they may have.
+OPTIONS = {
+    "ddpm": {"variance": lambda value: value in ("posterior", "beta")},
+    "ddim": {"eta": lambda value: 0.0 <= value <= 1.0},
+}
 DEFAULT_STEPS = {"ddpm": None, "ddim": 50, "dpmpp": 20}  # None: every timestep
 
 
@@ -112,11 +123,19 @@ def spaced_timesteps(timesteps, steps, spacing="trailing"):
     if spacing == "leading":
         visited = np.arange(steps)[::-1] * stride
     else:
-        visited = np.round(np.arange(timesteps, 0, -timesteps / steps)).astype(int) - 1
+        visited = np.round(timesteps - np.arange(steps) * timesteps / steps)
+        visited = visited.astype(int) - 1
     return visited, np.append(visited[1:], -1)
 
 
-def make_steps(diffusion, sampler="ddpm", steps=None, spacing="trailing", **options):
+def make_steps(
+    diffusion,
+    sampler="ddpm",
+    steps=None,
+    spacing="trailing",
+    strength=1.0,
+    **options,
+):
     """Compute the steps of a sampler over a trained diffusion process.
 
     Args:
@@ -125,6 +144,9 @@ def make_steps(diffusion, sampler="ddpm", steps=None, spacing="trailing", **opti
         steps: Number of network evaluations, 1 to `diffusion.timesteps`. Default: all
             timesteps for ddpm, 50 for ddim, 20 for dpmpp.
         spacing: How the timesteps are spread, see `spaced_timesteps`.
+        strength: Share of the diffusion to run back, above 0 and up to 1: less than 1
+            keeps only the steps that start below `strength * timesteps`, for images
+            that were diffused so far and no further.
         **options: The sampler's own: `variance` ("posterior" or "beta") for ddpm,
             `eta` for ddim.
 
@@ -151,18 +173,41 @@ def make_steps(diffusion, sampler="ddpm", steps=None, spacing="trailing", **opti
             f"`steps` must be a whole number from 1 to {diffusion.timesteps}, the "
             f"timesteps of the training. Received: steps={steps}"
         )
+    for option, value in options.items():
+        if option not in OPTIONS.get(sampler, {}):
+            raise ValueError(
+                f"The sampler {sampler!r} does not take `{option}`. "
+                f"Received: {option}={value!r}"
+            )
+        if not OPTIONS[sampler][option](value):
+            raise ValueError(
+                '`variance` must be "posterior" or "beta", and `eta` in 0 to 1. '
+                f"Received: {option}={value!r}"
+            )
     if options.get("variance") == "beta" and steps < diffusion.timesteps:
         raise ValueError(
             'variance="beta" is known to fail with fewer steps than the '
             f"{diffusion.timesteps} timesteps of the training: use all of them, or the "
             f'variance "posterior". Received: steps={steps}'
         )
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(
+            f"`strength` must be above 0 and at most 1. Received: strength={strength}"
+        )
     visited, reached = spaced_timesteps(diffusion.timesteps, int(steps), spacing)
+    kept = visited < strength * diffusion.timesteps
+    if not kept.any():
+        raise ValueError(
+            "`strength` leaves no step to take: use more of it, or more steps. "
+            f"Received: strength={strength}, steps={steps}"
+        )
+    visited, reached = visited[kept], reached[kept]
     table = np.append(diffusion.alphas_cumprod_float64, 1.0)  # [-1] is the clean image
     x, x_start, x_start_before, noise = SAMPLERS[sampler](
         table[visited], table[reached], **options
     )
     return Steps(
         visited.astype("int32"),
+        reached.astype("int32"),
         *(column.astype("float32") for column in (x, x_start, x_start_before, noise)),
     )

@@ -1,0 +1,162 @@
+"""Time one timestep of sampling: ours against diffusers, side by side.
+
+    python benchmarks/sampling.py
+
+Runs alternate, so that a busy machine slows both, and medians are printed. diffusers
+and torch come with `pip install -e .[bench]`; without them only ours is timed.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from keras import ops  # noqa: E402
+
+from ddpm_keras.diffusion import GaussianDiffusion  # noqa: E402
+from ddpm_keras.reverse import ReverseProcess  # noqa: E402
+from ddpm_keras.samplers import make_steps  # noqa: E402
+from ddpm_keras.unet import build_unet  # noqa: E402
+
+NETWORKS = {
+    "32x32, 32 channels, (1, 2, 4), 2 blocks": dict(
+        img_size=32,
+        first_conv_channels=32,
+        channel_multiplier=(1, 2, 4),
+        has_attention=(False, False, True),
+        num_res_blocks=2,
+    ),
+    "16x16, 16 channels, (1, 2), 1 block": dict(
+        img_size=16,
+        first_conv_channels=16,
+        channel_multiplier=(1, 2),
+        has_attention=(False, True),
+        num_res_blocks=1,
+    ),
+}
+
+
+def ours(arguments, num_images, steps):
+    """A function that samples `steps` timesteps and returns seconds for each."""
+    diffusion = GaussianDiffusion()
+    process = ReverseProcess(build_unet(**arguments), diffusion)
+    plan = make_steps(diffusion, "ddpm", steps)
+    seeds = np.arange(num_images)
+
+    def run():
+        start = time.perf_counter()
+        for _, x, _ in process.run(plan, seeds, every=max(1, steps // 10)):
+            ops.convert_to_numpy(x)
+        return (time.perf_counter() - start) / steps
+
+    return run
+
+
+def forward(arguments, num_images, steps):
+    """The network alone: `steps` calls of the compiled forward pass."""
+    network = build_unet(**arguments)
+    images = ops.zeros((num_images, *network.inputs[0].shape[1:]))
+    timesteps = ops.zeros((num_images,), "int32")
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        call = tf.function(lambda: network([images, timesteps], training=False))
+    else:
+        import jax
+
+        weights = [v.value for v in network.variables]
+        jitted = jax.jit(
+            lambda values: network.stateless_call(
+                values, [], [images, timesteps], training=False
+            )[0]
+        )
+
+        def call():
+            return jitted(weights)
+
+    def run():
+        start = time.perf_counter()
+        for _ in range(steps):
+            result = call()
+        ops.convert_to_numpy(result)
+        return (time.perf_counter() - start) / steps
+
+    return run
+
+
+def theirs(arguments, num_images, steps):
+    """diffusers' UNet2DModel of the same shape with its DDPMScheduler, or None."""
+    try:
+        import torch
+        from diffusers import DDPMScheduler, UNet2DModel
+    except ImportError:
+        return None
+    attention = arguments["has_attention"]
+    base = arguments["first_conv_channels"]
+    network = UNet2DModel(
+        sample_size=arguments["img_size"],
+        block_out_channels=[base * m for m in arguments["channel_multiplier"]],
+        layers_per_block=arguments["num_res_blocks"],
+        down_block_types=["AttnDownBlock2D" if a else "DownBlock2D" for a in attention],
+        up_block_types=[
+            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
+        ],
+        attention_head_dim=None,  # one head, as ours
+        norm_num_groups=8,
+    ).eval()
+    scheduler = DDPMScheduler(clip_sample=True)
+    scheduler.set_timesteps(steps)
+
+    @torch.no_grad()
+    def run():
+        start = time.perf_counter()
+        x = torch.randn(num_images, 3, *[arguments["img_size"]] * 2)
+        for t in scheduler.timesteps:
+            x = scheduler.step(network(x, t).sample, t, x).prev_sample
+        x.numpy()
+        return (time.perf_counter() - start) / steps
+
+    run.parameters = sum(p.numel() for p in network.parameters())
+    return run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--num-images", type=int, default=16, help="default: 16")
+    parser.add_argument("--steps", type=int, default=20, help="a run; default: 20")
+    parser.add_argument("--rounds", type=int, default=7, help="default: 7")
+    args = parser.parse_args()
+    print(
+        f"{keras.backend.backend()} backend, keras {keras.__version__}, "
+        f"{os.cpu_count()} x {platform.processor() or platform.machine()}, "
+        f"{args.num_images} images, medians of {args.rounds} rounds"
+    )
+    print(f"{'network':42}{'what':22}{'ms/timestep':>12}{'ours is':>10}")
+    for name, arguments in NETWORKS.items():
+        runs = {
+            "ours": ours(arguments, args.num_images, args.steps),
+            "our network alone": forward(arguments, args.num_images, args.steps),
+            "diffusers": theirs(arguments, args.num_images, args.steps),
+        }
+        runs = {what: run for what, run in runs.items() if run is not None}
+        for run in runs.values():
+            run()  # compiles
+        times = {what: [] for what in runs}
+        for _ in range(args.rounds):
+            for what, run in runs.items():
+                times[what].append(run())
+        medians = {what: statistics.median(t) for what, t in times.items()}
+        for what, median in medians.items():
+            ratio = f"{median / medians['ours']:.2f}x"
+            print(f"{name:42}{what:22}{1000 * median:12.1f}{ratio:>10}")
+        if "diffusers" not in runs:
+            print("diffusers is not installed: pip install -e .[bench]")
+
+
+if __name__ == "__main__":
+    main()

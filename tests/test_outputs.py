@@ -1,0 +1,102 @@
+"""Writers of sampled images: grid, folder, npz."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_keras.images import to_uint8
+from ddpm_keras.outputs import png_path, write_folder, write_grid, write_npz
+
+SEEDS = np.array([3, 4, 9])
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 4, 6, 3)).astype("float32")
+
+
+def batches():
+    yield SEEDS[:2], IMAGES[:2]
+    yield SEEDS[2:], IMAGES[2:]
+
+
+def interrupted():
+    """What sample.py hands on when Ctrl-C comes in the second batch."""
+    yield SEEDS[:2], IMAGES[:2]
+
+
+def test_folder_holds_one_png_per_seed_with_its_text(tmp_path):
+    assert write_folder(tmp_path / "out", batches(), {"sampler": "ddim"}) == 3
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000003.png", "000004.png", "000009.png"]
+    with Image.open(png_path(tmp_path / "out", 9)) as picture:
+        assert picture.text == {"sampler": "ddim", "seed": "9"}
+        np.testing.assert_array_equal(np.asarray(picture), to_uint8(IMAGES[2]))
+
+
+def test_grid_holds_all_batches_and_the_text(tmp_path):
+    assert write_grid(tmp_path / "g.png", batches(), {"steps": 20}, num_cols=3) == 3
+    with Image.open(tmp_path / "g.png") as picture:
+        pixels = np.asarray(picture)
+        assert picture.text == {"steps": "20"}
+    assert pixels.shape == (4 + 2 * 2, 3 * 6 + 4 * 2, 3)
+    np.testing.assert_array_equal(pixels[2:6, 18:24], to_uint8(IMAGES[2]))
+
+
+def test_npz_is_read_by_numpy_without_pickle(tmp_path):
+    path = tmp_path / "a.npz"
+    assert write_npz(path, batches(), (4, 6, 3), {"sampler": "ddpm"}) == 3
+    with np.load(path, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["images"], to_uint8(IMAGES))
+        np.testing.assert_array_equal(arrays["seeds"], SEEDS)
+        assert arrays["sampler"] == "ddpm"
+
+
+@pytest.mark.parametrize("name", ["g.png", "a.npz"])
+def test_same_images_give_the_same_bytes(tmp_path, name):
+    def write(path):
+        if path.suffix == ".png":
+            write_grid(path, batches(), {"seeds": "3-9"})
+        else:
+            write_npz(path, batches(), (4, 6, 3), {"seeds_text": "3-9"})
+        return path.read_bytes()
+
+    assert write(tmp_path / "one" / name) == write(tmp_path / "two" / name)
+
+
+def test_an_interrupted_run_leaves_what_is_finished(tmp_path):
+    assert write_folder(tmp_path / "out", interrupted()) == 2
+    assert write_grid(tmp_path / "g.png", interrupted(), num_cols=2) == 2
+    assert write_npz(tmp_path / "a.npz", interrupted(), (4, 6, 3)) == 2
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["images"].shape == (2, 4, 6, 3)
+
+
+def test_nothing_finished_writes_no_grid(tmp_path):
+    assert write_grid(tmp_path / "g.png", iter(())) == 0
+    assert not (tmp_path / "g.png").exists()
+
+
+def test_a_failure_leaves_no_half_file(tmp_path):
+    def failing():
+        yield SEEDS[:2], IMAGES[:2]
+        raise RuntimeError("stop")
+
+    for write in (
+        lambda: write_grid(tmp_path / "g.png", failing()),
+        lambda: write_npz(tmp_path / "a.npz", failing(), (4, 6, 3)),
+    ):
+        with pytest.raises(RuntimeError, match="stop"):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_npz_streams_in_constant_memory(tmp_path):
+    """600 MB of images pass through; the peak stays near one batch's 6 MB."""
+    tracemalloc = pytest.importorskip("tracemalloc")
+    batch = np.zeros((8, 256, 256, 3), "float32")
+    tracemalloc.start()
+    write_npz(
+        tmp_path / "a.npz",
+        ((np.arange(8), batch) for _ in range(400)),
+        batch.shape[1:],
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6

@@ -1,0 +1,226 @@
+"""The samplers against diffusers, and with the exact answer for Gaussian data."""
+
+import numpy as np
+import pytest
+
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.samplers import SAMPLERS, SPACINGS, make_steps, spaced_timesteps
+
+
+@pytest.fixture(scope="module")
+def diffusers(golden):
+    return golden("samplers_diffusers")
+
+
+@pytest.fixture(scope="module")
+def diffusion():
+    return GaussianDiffusion()
+
+
+def sample(diffusion, plan, x, mu, sigma, clip):
+    """Follow the steps with the noise that is the exact answer for N(mu, sigma^2)."""
+    x_start_before = np.zeros_like(x)
+    for t, a, b, c, noise in zip(
+        plan.timesteps,
+        plan.x,
+        plan.x_start,
+        plan.x_start_before,
+        plan.noise,
+        strict=True,
+    ):
+        assert noise == 0
+        abar = diffusion.alphas_cumprod_float64[t]
+        eps = np.sqrt(1 - abar) * (x - np.sqrt(abar) * mu)
+        eps /= abar * sigma**2 + 1 - abar
+        x_start = (x - np.sqrt(1 - abar) * eps) / np.sqrt(abar)
+        if clip:
+            x_start = x_start.clip(-1, 1)
+        x, x_start_before = a * x + b * x_start + c * x_start_before, x_start
+    return x
+
+
+def exact_mean_and_variance(diffusion, plan, mu=0.3, sigma=0.5):
+    """Of the samples, from x_T ~ N(0, 1) and the exact answer for N(mu, sigma^2).
+
+    A step is linear in (x, x_0 of the step before) then: no sampling is needed.
+    """
+    mean, covariance = np.zeros(2), np.diag([1.0, 0.0])
+    for t, *numbers in zip(
+        plan.timesteps,
+        plan.x,
+        plan.x_start,
+        plan.x_start_before,
+        plan.noise,
+        strict=True,
+    ):
+        a, b, c, noise = map(float, numbers)
+        abar = diffusion.alphas_cumprod_float64[t]
+        # E[x_0 | x] = mu + slope (x - sqrt(abar) mu)
+        slope = np.sqrt(abar) * sigma**2 / (abar * sigma**2 + 1 - abar)
+        offset = mu * (1 - slope * np.sqrt(abar))
+        matrix = np.array([[a + b * slope, c], [slope, 0]])
+        mean = matrix @ mean + np.array([b, 1]) * offset
+        covariance = matrix @ covariance @ matrix.T + np.diag([noise**2, 0])
+    return mean[0], covariance[0, 0]
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_ddim_matches_diffusers(diffusion, diffusers, spacing, steps, clip):
+    name = f"ddim_{spacing}_{steps}"
+    plan = make_steps(diffusion, "ddim", steps, spacing)
+    np.testing.assert_array_equal(plan.timesteps, diffusers[f"{name}_timesteps"])
+    x_T, mu, sigma = (diffusers[key] for key in ("x_T", "mu", "sigma"))
+    expected = diffusers[name if clip else f"{name}_unclipped"]
+    found = sample(diffusion, plan, x_T, mu, sigma, clip)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+def test_dpmpp_matches_diffusers(diffusion, diffusers, steps):
+    name = f"dpmpp2m_trailing_{steps}"
+    plan = make_steps(diffusion, "dpmpp", steps)
+    np.testing.assert_array_equal(plan.timesteps, diffusers[f"{name}_timesteps"])
+    x_T, mu, sigma = (diffusers[key] for key in ("x_T", "mu", "sigma"))
+    found = sample(diffusion, plan, x_T, mu, sigma, clip=False)
+    np.testing.assert_allclose(found, diffusers[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_ddpm_of_all_timesteps_is_the_posterior(schedule):
+    diffusion = GaussianDiffusion(timesteps=100, schedule=schedule)
+    plan = make_steps(diffusion)
+    np.testing.assert_array_equal(plan.timesteps, np.arange(100)[::-1])
+    for column, table in (
+        (plan.x, diffusion.posterior_mean_coef2),
+        (plan.x_start, diffusion.posterior_mean_coef1),
+        (plan.noise, np.sqrt(diffusion.posterior_variance)),
+    ):
+        assert column.dtype == np.float32
+        np.testing.assert_allclose(column, table[::-1], rtol=1e-5, atol=1e-7)
+    assert (plan.x_start_before == 0).all()
+
+
+def test_ddpm_variance_beta_is_beta_but_for_the_last_step(diffusion):
+    plan = make_steps(diffusion, "ddpm", variance="beta")
+    np.testing.assert_allclose(
+        plan.noise[:-1], np.sqrt(diffusion.betas[:0:-1]), rtol=1e-5
+    )
+    assert plan.noise[-1] == 0
+    posterior = make_steps(diffusion, "ddpm")
+    np.testing.assert_array_equal(plan.x, posterior.x)
+    np.testing.assert_array_equal(plan.x_start, posterior.x_start)
+
+
+@pytest.mark.parametrize("steps", [50, 1000])
+def test_ddim_with_eta_1_is_ddpm(diffusion, steps):
+    ddim = make_steps(diffusion, "ddim", steps, eta=1.0)
+    ddpm = make_steps(diffusion, "ddpm", steps)
+    for column in ("timesteps", "x", "x_start", "x_start_before", "noise"):
+        np.testing.assert_allclose(
+            getattr(ddim, column), getattr(ddpm, column), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    "sampler, steps, options, tolerance",
+    [
+        ("ddpm", 1000, {}, 0.02),
+        ("ddpm", 1000, {"variance": "beta"}, 0.005),
+        ("ddpm", 250, {}, 0.06),
+        ("ddim", 1000, {}, 0.01),
+        ("ddim", 1000, {"eta": 0.5}, 0.015),
+        ("ddim", 200, {}, 0.03),
+        ("dpmpp", 20, {}, 0.09),
+        ("dpmpp", 80, {}, 0.01),
+    ],
+)
+def test_exact_answer_leads_to_the_data(diffusion, sampler, steps, options, tolerance):
+    """Tolerances are the samplers' own errors in so many steps, which fall with them.
+
+    The mean misses mu by the share of it left in x_T, 0.3 sqrt(abar), at most.
+    """
+    plan = make_steps(diffusion, sampler, steps, **options)
+    mean, variance = exact_mean_and_variance(diffusion, plan, mu=0.3, sigma=0.5)
+    np.testing.assert_allclose(mean, 0.3, atol=0.3 * 4.0e-5**0.5)
+    np.testing.assert_allclose(variance, 0.5**2, rtol=tolerance)
+
+
+def test_errors_fall_as_the_samplers_orders_say(diffusion):
+    """Twice the steps: half the error at first order, a quarter at second."""
+
+    def error(sampler, steps):
+        plan = make_steps(diffusion, sampler, steps)
+        return abs(exact_mean_and_variance(diffusion, plan)[1] - 0.25)
+
+    assert 1.8 < error("ddim", 50) / error("ddim", 100) < 2.1
+    assert error("dpmpp", 10) / error("dpmpp", 20) > 3.5
+    assert error("dpmpp", 40) < error("ddim", 40) / 10
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("timesteps", [1, 7, 100, 1000])
+def test_any_number_of_steps_visits_so_many_timesteps(timesteps, spacing):
+    for steps in range(1, timesteps + 1):
+        visited, reached = spaced_timesteps(timesteps, steps, spacing)
+        assert len(visited) == len(reached) == steps, steps
+        assert (np.diff(visited) < 0).all(), steps
+        assert 0 <= visited.min() and visited.max() < timesteps, steps
+        assert (reached < visited).all() and reached[-1] == -1, steps
+
+
+def test_spacings_begin_and_end_where_they_say():
+    ends = {
+        spacing: tuple(spaced_timesteps(1000, 10, spacing)[0][[0, -1]])
+        for spacing in SPACINGS
+    }
+    assert ends == {"trailing": (999, 99), "leading": (900, 0), "linspace": (999, 0)}
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_and_two_steps_work(diffusion, sampler, steps):
+    plan = make_steps(diffusion, sampler, steps)
+    assert len(plan) == steps
+    np.testing.assert_array_equal(plan.timesteps, [999, 499][:steps])
+    for column in (plan.x, plan.x_start, plan.x_start_before, plan.noise):
+        assert np.isfinite(column).all()
+    # The last step leads to the clean image that the network predicts.
+    last = [plan.x[-1], plan.x_start[-1], plan.x_start_before[-1], plan.noise[-1]]
+    np.testing.assert_allclose(last, [0, 1, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "timesteps, expected",
+    [
+        (1000, {"ddpm": 1000, "ddim": 50, "dpmpp": 20}),
+        (10, {"ddpm": 10, "ddim": 10, "dpmpp": 10}),
+    ],
+)
+def test_default_number_of_steps(timesteps, expected):
+    diffusion = GaussianDiffusion(timesteps=timesteps)
+    assert {name: len(make_steps(diffusion, name)) for name in SAMPLERS} == expected
+
+
+@pytest.mark.parametrize(
+    "arguments, received",
+    [
+        (dict(sampler="euler"), "sampler='euler'"),
+        (dict(spacing="log"), "spacing='log'"),
+        (dict(steps=0), "steps=0"),
+        (dict(steps=1001), "steps=1001"),
+        (dict(steps=2.5), "steps=2.5"),
+        (dict(steps=999, variance="beta"), "steps=999"),
+        (dict(variance="learned"), "variance='learned'"),
+        (dict(sampler="ddim", eta=-0.1), "eta=-0.1"),
+        (dict(sampler="ddim", eta=1.1), "eta=1.1"),
+        (dict(sampler="ddim", variance="posterior"), "variance='posterior'"),
+        (dict(sampler="dpmpp", eta=0.5), "eta=0.5"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_raise(diffusion, arguments, received):
+    with pytest.raises(ValueError) as error:
+        make_steps(diffusion, **arguments)
+    assert str(error.value).endswith(f"Received: {received}")
