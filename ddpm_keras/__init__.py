@@ -18,6 +18,8 @@ _HOME = {
     "build_unet": "unet",
     "GaussianDiffusion": "diffusion",
     "DiffusionModel": "model",
+    "ReverseProcess": "reverse",
+    "make_steps": "samplers",
     "save_weights": "weights",
     "load_weights": "weights",
 }

@@ -208,7 +208,6 @@ class Config(BaseModel):
             "dropout",
             "interpolation",
             "activation",
-            "seed",
         )
         return {name: getattr(self, name) for name in names}
 

@@ -19,14 +19,14 @@ def run_command(
 ) -> int:
     """Runs a script's `main` and returns its exit status.
 
-    `InputError` and `RunError` become one line on stderr, and Ctrl-C another;
-    any other exception is a defect of ours and keeps its traceback. With
-    `--debug` among the arguments the two errors show theirs as well.
+    `InputError`, `RunError` and the system's errors of files become one line on
+    stderr, and Ctrl-C another; any other exception is a defect of ours and keeps its
+    traceback. With `--debug` among the arguments those errors show theirs as well.
     """
     words = sys.argv[1:] if argv is None else argv
     try:
         return main(argv) or 0
-    except (InputError, RunError) as error:
+    except (InputError, RunError, OSError) as error:
         if "--debug" in words:
             traceback.print_exc()
         # A message may quote a path, and a path may hold a line break.

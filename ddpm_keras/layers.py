@@ -129,13 +129,12 @@ class AttentionBlock(layers.Layer):
         super().__init__(**kwargs)
         self.units = units
         self.norm_groups = norm_groups
-        self.norm = GroupNormalization(norm_groups, name="norm")
-        self.query = layers.Dense(units, kernel_initializer=kernel_init(), name="query")
-        self.key = layers.Dense(units, kernel_initializer=kernel_init(), name="key")
-        self.value = layers.Dense(units, kernel_initializer=kernel_init(), name="value")
-        self.proj = layers.Dense(
-            units, kernel_initializer=kernel_init(0.0), name="proj"
-        )
+        policy = self.dtype_policy
+        self.norm = GroupNormalization(norm_groups, name="norm", dtype=policy)
+        self.query = _dense(units, name="query", dtype=policy)
+        self.key = _dense(units, name="key", dtype=policy)
+        self.value = _dense(units, name="value", dtype=policy)
+        self.proj = _dense(units, scale=0.0, name="proj", dtype=policy)
 
     def build(self, features_shape):
         for layer in (self.norm, self.query, self.key, self.value, self.proj):
@@ -180,21 +179,21 @@ class ResidualBlock(layers.Layer):
         A tensor of shape `(batch, height, width, self.width)`.
     """
 
-    def __init__(
-        self, width, norm_groups=8, dropout=0.0, activation="swish", seed=None, **kwargs
-    ):
+    def __init__(self, width, norm_groups=8, dropout=0.0, activation="swish", **kwargs):
         super().__init__(**kwargs)
         self.width = width
         self.norm_groups = norm_groups
         self.dropout = dropout
         self.activation = keras.activations.get(activation)
-        self.seed = seed
-        self.norm_1 = GroupNormalization(norm_groups, name="norm_1")
-        self.time_dense = _dense(width, name="time_dense")
-        self.conv_1 = _conv_3x3(width, name="conv_1")
-        self.norm_2 = GroupNormalization(norm_groups, name="norm_2")
-        self.drop = layers.Dropout(dropout, seed=seed, name="drop") if dropout else None
-        self.conv_2 = _conv_3x3(width, scale=0.0, name="conv_2")
+        policy = self.dtype_policy
+        self.norm_1 = GroupNormalization(norm_groups, name="norm_1", dtype=policy)
+        self.time_dense = _dense(width, name="time_dense", dtype=policy)
+        self.conv_1 = _conv(width, 3, name="conv_1", dtype=policy)
+        self.norm_2 = GroupNormalization(norm_groups, name="norm_2", dtype=policy)
+        self.drop = None
+        if dropout:
+            self.drop = layers.Dropout(dropout, name="drop", dtype=policy)
+        self.conv_2 = _conv(width, 3, scale=0.0, name="conv_2", dtype=policy)
         self.shortcut = None
 
     def build(self, features_shape, time_embedding_shape):
@@ -205,8 +204,8 @@ class ResidualBlock(layers.Layer):
         self.norm_2.build(hidden_shape)
         self.conv_2.build(hidden_shape)
         if features_shape[-1] != self.width:
-            self.shortcut = layers.Conv2D(
-                self.width, 1, kernel_initializer=kernel_init(), name="shortcut"
+            self.shortcut = _conv(
+                self.width, 1, name="shortcut", dtype=self.dtype_policy
             )
             self.shortcut.build(features_shape)
 
@@ -230,7 +229,6 @@ class ResidualBlock(layers.Layer):
             "norm_groups": self.norm_groups,
             "dropout": self.dropout,
             "activation": keras.activations.serialize(self.activation),
-            "seed": self.seed,
         }
 
 
@@ -238,7 +236,7 @@ def _dense(units, scale=1.0, **kwargs):
     return layers.Dense(units, kernel_initializer=kernel_init(scale), **kwargs)
 
 
-def _conv_3x3(width, scale=1.0, **kwargs):
+def _conv(width, size, scale=1.0, **kwargs):
     return layers.Conv2D(
-        width, 3, padding="same", kernel_initializer=kernel_init(scale), **kwargs
+        width, size, padding="same", kernel_initializer=kernel_init(scale), **kwargs
     )

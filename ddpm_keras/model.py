@@ -169,6 +169,13 @@ class DiffusionModel(keras.Model):
         self.test_seeds.state.assign(np.zeros(2, "uint32"))
         return super().evaluate(*args, **kwargs)
 
+    @property
+    def reverse_process(self):
+        """The `ReverseProcess` of the EMA network; `run` yields its single steps."""
+        if self._reverse_process is None:
+            self._reverse_process = ReverseProcess(self.ema_network, self.diffusion)
+        return self._reverse_process
+
     def generate_images(self, num_images=16, **options):
         """Sample images from the EMA network.
 
@@ -181,9 +188,7 @@ class DiffusionModel(keras.Model):
             A float32 NumPy array of shape `(num_images, height, width, channels)`,
             in [-1, 1].
         """
-        if self._reverse_process is None:
-            self._reverse_process = ReverseProcess(self.ema_network, self.diffusion)
-        return self._reverse_process.generate_images(num_images, **options)
+        return self.reverse_process.generate_images(num_images, **options)
 
     def plot_images(
         self, epoch=None, logs=None, num_rows=2, num_cols=8, figsize=(12, 5), **options
@@ -214,6 +219,15 @@ class DiffusionModel(keras.Model):
         figure.tight_layout()
         plt.show()
         return figure
+
+    # Keras leaves the state of seed generators out of files: a model that goes on
+    # training from one would see the same noise again.
+
+    def save_own_variables(self, store):
+        store["train_seeds"] = ops.convert_to_numpy(self.train_seeds.state)
+
+    def load_own_variables(self, store):
+        self.train_seeds.state.assign(np.array(store["train_seeds"]))
 
     def get_config(self):
         return {

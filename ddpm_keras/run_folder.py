@@ -41,12 +41,13 @@ def make_run_folder(config, name, run_dir=None):
 
 def _numbered(parent):
     """Make the first free one of 001, 002, ... and return it."""
+    parent.mkdir(parents=True, exist_ok=True)
     taken = [int(p.name) for p in parent.glob("*") if p.name.isdecimal()]
     number = max(taken, default=0) + 1
     while True:
         folder = parent / f"{number:03d}"
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
             return folder
         except FileExistsError:  # another run took it between the look and the making
             number += 1

@@ -24,7 +24,6 @@ def build_unet(
     dropout=0.0,
     interpolation="nearest",
     activation="swish",
-    seed=None,
 ):
     """Build the U-Net that predicts the noise in an image.
 
@@ -46,7 +45,6 @@ def build_unet(
         dropout: Share of activations dropped in each residual block.
         interpolation: `"nearest"` or `"bilinear"` upsampling.
         activation: Activation function, by Keras name.
-        seed: Seed of the dropout masks.
 
     Returns:
         A `keras.Model` over `[image_input, time_input]`: noisy images of shape
@@ -81,7 +79,7 @@ def build_unet(
 
     def block(x, channels, attend, name):
         x = ResidualBlock(
-            channels, norm_groups, dropout, activation, seed, name=f"{name}_residual"
+            channels, norm_groups, dropout, activation, name=f"{name}_residual"
         )(x, time_embedding)
         if attend:
             x = AttentionBlock(channels, norm_groups, name=f"{name}_attention")(x)

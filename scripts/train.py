@@ -61,20 +61,15 @@ def main(argv=None):
     from ddpm_keras.weights import RUN_WEIGHTS
 
     keras.utils.set_random_seed(config.seed)
-
-    # Network, diffusion, model.
     try:
-        network = build_unet(**config.unet_arguments())
+        keras.activations.get(config.activation)
         optimizer = keras.optimizers.get(config.optimizer)
-    except ValueError as error:  # a name that Keras does not know
-        raise InputError(f"{args.config}: {error}") from error
-    optimizer.learning_rate = config.learning_rate
-    diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    model = DiffusionModel(
-        network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
-    )
-    model.compile(loss=config.loss, optimizer=optimizer)
-    print(f"network: {network.count_params():,} parameters")
+        optimizer.learning_rate = config.learning_rate
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"activation, optimizer: Keras has no {config.activation!r} or no "
+            f"{config.optimizer!r}; use names such as swish and adam"
+        ) from error
 
     # Data.
     images = load_images(config)
@@ -92,6 +87,15 @@ def main(argv=None):
     if len(held_out):
         validation = make_validation_batches(held_out, config.batch_size)
     print(f"data: {len(train_images):,} images to train on, {len(held_out):,} held out")
+
+    # Network, diffusion, model.
+    network = build_unet(**config.unet_arguments())
+    diffusion = GaussianDiffusion(**config.diffusion_arguments())
+    model = DiffusionModel(
+        network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
+    )
+    model.compile(loss=config.loss, optimizer=optimizer)
+    print(f"network: {network.count_params():,} parameters")
 
     # The run's folder: configuration, log, pictures, weights.
     run = make_run_folder(config, Path(args.config).stem, args.run_dir)

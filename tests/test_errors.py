@@ -20,6 +20,11 @@ def raises(error):
         (InputError("a.yaml:1: wrong"), 2, "error: a.yaml:1: wrong\n"),
         (InputError("a\nb: no such file"), 2, "error: a b: no such file\n"),
         (RunError("disk full"), 1, "error: disk full\n"),
+        (
+            OSError(28, "No space left on device", "a.png"),
+            1,
+            "error: [Errno 28] No space left on device: 'a.png'\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -1,0 +1,64 @@
+"""Files that appear whole or not at all."""
+
+import pytest
+
+from ddpm_keras.files import written_whole
+
+
+def test_file_is_there_at_the_end_and_not_before(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_old_file_is_replaced(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("something old and longer")
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "something old and longer"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_are_made(tmp_path):
+    path = tmp_path / "b" / "c" / "a.txt"
+    with written_whole(str(path)) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_temporary_file_is_in_the_same_folder_and_hidden(tmp_path):
+    # Only within a file system is a replacement one step.
+    with written_whole(tmp_path / "a.png") as temporary:
+        temporary.touch()
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".")
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failure_leaves_no_new_file(tmp_path):
+    with pytest.raises(OSError), written_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half of the n")
+        raise OSError("disk full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_of_the_replacement_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(OSError), written_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]

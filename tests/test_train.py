@@ -1,0 +1,345 @@
+"""`scripts/train.py`, from the command line to the run's folder."""
+
+import contextlib
+import csv
+import importlib.util
+import io
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from ddpm_keras.config import load_config
+from ddpm_keras.errors import run_command
+from ddpm_keras.petals import draw_flower
+from ddpm_keras.weights import read_config
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+TINY = """\
+dataset_name: petals
+num_images: 16
+validation_fraction: 0.25
+img_size: 8
+batch_size: 4
+first_conv_channels: 8
+channel_multiplier: [1, 2]
+has_attention: [false, true]
+num_res_blocks: 1
+norm_groups: 4
+total_timesteps: 20
+learning_rate: 1e-3
+ema: 0.5
+num_epochs: 2
+num_samples: 3
+seed: 11
+"""
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TRAIN, SAMPLE = script("train"), script("sample")
+
+
+def run_script(*argv, script=TRAIN):
+    """Exit status and output of a script in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        status = run_command(script.main, list(argv))
+    return status, output.getvalue()
+
+
+def read_log(folder):
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "tiny.yaml").write_text(TINY)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_workplace(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+
+
+@pytest.fixture(scope="module")
+def trained(workplace):
+    """The folder and the output of one training, `--config tiny.yaml` alone."""
+    with contextlib.chdir(workplace):
+        status, output = run_script("--config", "tiny.yaml")
+    assert status == 0
+    return workplace / "runs" / "tiny" / "001", output
+
+
+# A run.
+
+
+def test_run_folder_is_numbered_and_holds_all(trained):
+    run, _ = trained
+    wanted = ["config.yaml", "log.csv", "samples", "weights.safetensors"]
+    assert names(run) == wanted
+    assert names(run / "samples") == ["epoch-0002.png"]
+    assert names(run.parent) == ["001"]
+
+
+def test_output_tells_sizes_and_places(trained):
+    _, output = trained
+    lines = output.splitlines()
+    assert "data: 12 images to train on, 4 held out" in lines
+    assert "run: runs/tiny/001" in lines
+    assert "weights: runs/tiny/001/weights.safetensors" in lines
+    assert "samples: runs/tiny/001/samples/epoch-0002.png" in lines
+    assert any(line.startswith("network: ") for line in lines)
+
+
+def test_configuration_is_kept_beside_and_inside_the_weights(trained):
+    run, _ = trained
+    config = load_config("tiny.yaml")
+    assert load_config(run / "config.yaml") == config
+    assert read_config(run) == config
+
+
+def test_log_has_a_row_an_epoch_and_the_loss_falls(trained):
+    rows = read_log(trained[0])
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert list(rows[0]) == ["epoch", "loss", "val_loss"]
+    losses = np.array([[float(row[k]) for k in ("loss", "val_loss")] for row in rows])
+    # The network begins with 0 for an answer, and the noise's variance is 1.
+    assert (0.3 < losses).all() and (losses < 1.3).all()
+    # Its own evaluations use the same noise, and so are not left to chance.
+    assert losses[1, 1] < losses[0, 1]
+
+
+def test_samples_are_a_grid_of_pictures(trained):
+    with Image.open(trained[0] / "samples" / "epoch-0002.png") as image:
+        assert (image.size, image.mode) == ((22, 22), "RGB")  # 2 x 2, of 3 images
+        pixels = np.asarray(image)
+    assert (pixels[12:20, 12:20] == 255).all()
+    assert pixels[2:10, 2:10].std() > 10
+
+
+def test_weights_are_the_networks_and_have_moved(trained):
+    run, _ = trained
+    import keras
+
+    from ddpm_keras.unet import build_unet
+
+    config = load_config("tiny.yaml")
+    keras.utils.set_random_seed(config.seed)
+    network = build_unet(**config.unet_arguments())
+    arrays = load_file(run / "weights.safetensors")
+    assert set(arrays) == {w.path for w in network.weights}
+    starts = zip(network.weights, network.get_weights(), strict=True)
+    moved = [np.abs(arrays[w.path] - start).max() for w, start in starts]
+    assert np.mean(np.array(moved) > 0) > 0.8
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_same_seed_gives_the_same_log_and_weights(trained, tmp_path):
+    # In a process of its own; pictures on the way have no say in the training.
+    command = [sys.executable, str(SCRIPTS / "train.py"), "--sample_every", "0"]
+    command += ["--config", "tiny.yaml", "--run-dir", str(tmp_path / "again")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr
+
+    again, first = tmp_path / "again", trained[0]
+    assert names(again) == ["config.yaml", "log.csv", "weights.safetensors"]
+    assert (again / "log.csv").read_text() == (first / "log.csv").read_text()
+    arrays, again = (load_file(r / "weights.safetensors") for r in (first, again))
+    assert set(arrays) == set(again)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)
+
+
+def test_run_folder_is_all_that_sampling_needs(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0], tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    argv = "--weights moved --seed 11 --num-images 3 --out grid.png".split()
+    status, _ = run_script(*argv, script=SAMPLE)
+    assert status == 0
+    # The same seed and weights as in training's last picture.
+    with Image.open("grid.png") as image:
+        pixels = np.asarray(image)
+    with Image.open("moved/samples/epoch-0002.png") as image:
+        np.testing.assert_array_equal(pixels, np.asarray(image))
+
+
+def test_folder_of_images_without_validation(tmp_path):
+    for k in range(5):
+        Image.fromarray(draw_flower(0, k, 20)).save(tmp_path / f"{k}.png")
+    status, output = run_script(
+        *("--config", "tiny.yaml", "--run-dir", str(tmp_path / "run")),
+        *("--dataset_name", "folder", "--data_dir", str(tmp_path), "--seed", "12"),
+        *("--img_size", "[8, 12]", "--img_channels", "1", "--num_epochs", "1"),
+        *("--validation_fraction", "0", "--sample_every", "0", "--optimizer", "sgd"),
+    )
+    assert status == 0
+    assert "data: 5 images to train on, 0 held out" in output.splitlines()
+    row, *more = read_log(tmp_path / "run")
+    assert not more and float(row["loss"]) < 1.5
+    assert row.get("val_loss", "NA") == "NA"
+    config = read_config(tmp_path / "run")
+    assert (config.img_size, config.img_channels, config.seed) == ([8, 12], 1, 12)
+
+
+def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
+    from ddpm_keras import data
+    from ddpm_keras.callbacks import SampleGrid, SaveWeights
+    from ddpm_keras.model import DiffusionModel
+
+    calls = {}
+
+    def keep(name, function):
+        def kept(*args, **kwargs):
+            calls[name] = args, kwargs
+            return function(*args, **kwargs)
+
+        return kept
+
+    monkeypatch.setattr(data, "split_images", keep("split", data.split_images))
+    monkeypatch.setattr(data, "make_batches", keep("batches", data.make_batches))
+    monkeypatch.setattr(DiffusionModel, "fit", keep("fit", lambda *_, **__: None))
+    keys = {
+        "seed": 21,
+        "random_flip": False,
+        "batch_size": 3,
+        "num_epochs": 5,
+        "optimizer": "adamw",
+        "learning_rate": 0.25,
+        "loss": "huber",
+        "ema": 0.75,
+        "total_timesteps": 30,
+        "schedule": "cosine",
+        "sample_every": 4,
+        "num_samples": 6,
+        "sampler": "ddim",
+        "sample_steps": 7,
+        "save_every": 3,
+    }
+    flags = [word for key in keys for word in (f"--{key}", str(keys[key]).lower())]
+    run = str(tmp_path / "run")
+    status, _ = run_script("--config", "tiny.yaml", "--run-dir", run, *flags)
+    assert status == 0
+
+    (_, *split), _ = calls["split"]
+    assert split == [0.25, 21]
+    (_, *sizes), options = calls["batches"]
+    assert sizes == [3, 5]
+    assert options == {"seed": 21, "random_flip": False}
+
+    (model, batches), options = calls["fit"]
+    assert batches.element_spec.shape == (3, 8, 8, 3)
+    assert (options["epochs"], options["steps_per_epoch"]) == (5, 4)
+    assert type(model.optimizer).__name__ == "AdamW"
+    assert float(model.optimizer.learning_rate) == 0.25
+    assert model.loss == "huber"
+    assert (model.ema, model.seed) == (0.75, 21)
+    assert (model.diffusion.timesteps, model.diffusion.schedule) == (30, "cosine")
+    (grids,) = [c for c in options["callbacks"] if isinstance(c, SampleGrid)]
+    assert grids.every == 4
+    wanted = {"num_images": 6, "seed": 21, "sampler": "ddim", "steps": 7}
+    assert grids.options == wanted
+    (saves,) = [c for c in options["callbacks"] if isinstance(c, SaveWeights)]
+    assert saves.every == 3
+
+
+# `--dry-run`.
+
+
+def test_dry_run_prints_the_configuration_without_keras(tmp_path):
+    # The first line is the program's end: what is loaded by then, and the time.
+    code = (
+        "import atexit, runpy, sys; sys.argv = sys.argv[1:]; "
+        "loaded = ('keras', 'tensorflow', 'jax', 'numpy'); "
+        "atexit.register(lambda: print(*sys.modules.keys() & loaded, file=sys.stderr));"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, str(SCRIPTS / "train.py"), "--dry-run"]
+    command += ["--config", "tiny.yaml", "--num_epochs", "7", "--ema", "0"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run(command, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (run.returncode, run.stderr) == (0, "\n")
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+    (tmp_path / "resolved.yaml").write_text(run.stdout)
+    wanted = load_config("tiny.yaml", {"num_epochs": "7", "ema": "0"})
+    assert load_config(tmp_path / "resolved.yaml") == wanted
+
+
+def test_dry_run_makes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text(TINY)
+    status, _ = run_script("--config", "a.yaml", "--dry-run", "--run-dir", "new")
+    assert status == 0
+    assert names(tmp_path) == ["a.yaml"]
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        ([], "the following arguments are required: --config"),
+        (["--config", "tiny.yml"], "did you mean tiny.yaml?"),
+        (["--config", "nowhere/a.yaml"], "nowhere/a.yaml: no such file"),
+        (["--config", "tiny.yaml", "--num-epoch", "3"], "unknown flag --num-epoch:"),
+        (["--config", "tiny.yaml", "--num_epochs", "0"], "--num_epochs: must be"),
+        (["--config", "tiny.yaml", "--img_size", "9"], "--img_size: img_size must be"),
+        (["--config", "tiny.yaml", "--optimizer", "adma"], "adma"),
+        (["--config", "tiny.yaml", "--activation", "swihs"], "swihs"),
+        (["--config", "tiny.yaml", "--batch_size", "13"], "batch_size: 12 training"),
+        (
+            "--config tiny.yaml --dataset_name folder --data_dir nowhere".split(),
+            "data_dir: nowhere is not a folder",
+        ),
+        (["--config", "tiny.yaml", "--run-dir", "."], "--run-dir: . is not empty"),
+        (["--config", "tiny.yaml", "--run-dir", "tiny.yaml"], "--run-dir: cannot"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value[2:]),
+)
+def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+    assert run_command(TRAIN.main, argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and told in error
+    assert error.endswith("\n") and error.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ("num_epoch: 3", "a.yaml:17: unknown key 'num_epoch'; did you mean"),
+        ("dropout: 1", "a.yaml:17: dropout must be a number"),
+        ("seed: 12", "a.yaml:17: repeated key 'seed', first given at a.yaml:16"),
+    ],
+)
+def test_mistake_in_the_file_is_told_with_its_line(
+    tmp_path, monkeypatch, capsys, line, told
+):
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text(TINY + line + "\n")
+    assert run_command(TRAIN.main, ["--config", "a.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {told}")
+    assert error.count("\n") == 1
