@@ -38,8 +38,10 @@ def read_hdf5(path):
             links, data elsewhere, chunks, compression, anything but numbers.
     """
     found = _survey(path)
-    if "refused" in found:
-        raise InputError(f"{path}: {found['refused']}; use a file as Keras writes it")
+    if reason := found.get("refused"):
+        if not reason.isprintable():  # it may quote a name
+            reason = ascii(reason)
+        raise InputError(f"{path}: {reason}; use a file as Keras writes it")
     arrays = {
         name: Stored(tuple(shape), dtype, partial(_read, path, name, shape, offset))
         for name, (dtype, shape, offset) in found["arrays"].items()

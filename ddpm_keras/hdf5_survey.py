@@ -28,12 +28,13 @@ class Refused(Exception):
 
 
 def survey(path):
-    with h5py.File(path, "r") as file:
-        # As `model.save` of Keras 2 writes it, beside the optimizer's arrays.
-        root = _member(file, "model_weights", "") if "model_weights" in file else file
-        arrays, groups = {}, {}
-        _walk(root, "", arrays, groups)
-        layers = _names(root, "layer_names")
+    # A lock would fail on some file systems, and is of no use to a reader.
+    with h5py.File(path, "r", locking=False) as file:
+        arrays, groups = {}, {"": file}
+        _walk(file, "", arrays, groups)
+        if "model_weights" in groups:  # `model.save` of Keras 2, with the optimizer's
+            arrays, groups = (_below("model_weights", d) for d in (arrays, groups))
+        layers = _names(groups[""], "layer_names")
         if layers is not None:
             layers = [[n, _names(groups[n], "weight_names") or []] for n in layers]
         names = {
@@ -54,7 +55,10 @@ def _walk(group, path, arrays, groups):
         full = f"{path}{name}"
         if len(full) > MAX_NAME_LENGTH:
             raise Refused(f"a name of {len(full)} characters")
-        member = _member(group, name, path)
+        # Asked of the library itself: `name in group` would follow the link.
+        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise Refused(f"{full}, a link to elsewhere")
+        member = group[name]
         if isinstance(member, h5py.Group):
             groups[full] = member
             _walk(member, f"{full}/", arrays, groups)
@@ -64,10 +68,12 @@ def _walk(group, path, arrays, groups):
             raise Refused(f"{full}, which is no array")
 
 
-def _member(group, name, path):
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise Refused(f"{path}{name}, a link to elsewhere")
-    return group[name]
+def _below(folder, members):
+    return {
+        name[len(folder) :].removeprefix("/"): member
+        for name, member in members.items()
+        if name == folder or name.startswith(f"{folder}/")
+    }
 
 
 def _describe(dataset, name):
@@ -117,11 +123,11 @@ def _limit_time_and_memory():
     try:
         import resource
 
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS,) * 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + EXTRA_BYTES,) * 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS,) * 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError):
         pass  # not on every system
 

@@ -52,6 +52,8 @@ def save_hdf5(network, path):
         path: Where to.
     """
     with written_whole(path) as temporary:
+        # Of each array, its bytes and what HDF5 notes about it.
+        _reserve(temporary, sum(w.numpy().nbytes + 4096 for w in network.weights))
         # Keras insists on this ending.
         named_for_keras = temporary.with_suffix(".weights.h5")
         try:
@@ -59,3 +61,11 @@ def save_hdf5(network, path):
             os.replace(named_for_keras, temporary)
         finally:
             named_for_keras.unlink(missing_ok=True)
+
+
+def _reserve(path, size):
+    """See that there is room; on a full disk the HDF5 library crashes at exit."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(0)

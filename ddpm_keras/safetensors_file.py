@@ -38,11 +38,14 @@ def read_config(path):
             network so large that it cannot be the file's.
     """
     file = _open(path)
+    text = (file.metadata() or {}).get("config")
+    if text is None:
+        raise InputError(f"{path}: holds no configuration; name one with --config")
     try:
-        config = Config.model_validate_json((file.metadata() or {})["config"])
-    except (KeyError, ValueError) as error:
+        config = Config.model_validate_json(text)
+    except ValueError as error:
         raise InputError(
-            f"{path}: holds no configuration of this package; name one with --config"
+            f"{path}: its configuration is not valid; name another with --config"
         ) from error
     sides = config.img_size if isinstance(config.img_size, list) else [config.img_size]
     for key, value, most in (

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ddpm_keras import safetensors_file
 from ddpm_keras.errors import InputError
@@ -39,7 +39,8 @@ def save_weights(network, path, config):
     arrays = {w.path: np.ascontiguousarray(w.numpy()) for w in network.weights}
     metadata = {"format": "ddpm_keras", "config": config.model_dump_json()}
     with written_whole(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        # Not with `save_file`, whose error on a full disk is no OSError.
+        temporary.write_bytes(save(arrays, metadata))
 
 
 def load_weights(network, path):

@@ -191,6 +191,36 @@ def test_run_yields_as_often_as_asked(process, every):
     )
 
 
+def test_batches_come_with_their_seeds_and_the_first_is_watched(process):
+    plan, states = make_steps(process.diffusion, "ddpm", 6), []
+    batches = list(
+        process.batches(
+            plan,
+            [9, 4, 7],
+            batch_size=2,
+            verbose=0,
+            every=2,
+            watch=lambda *state: states.append(state),
+        )
+    )
+    assert [list(seeds) for seeds, _ in batches] == [[9, 4], [7]]
+    for seeds, images in batches:
+        for seed, image in zip(seeds, images, strict=True):
+            alone = process.generate_images(1, steps=6, seed=seed, **OPTIONS)
+            np.testing.assert_allclose(image, alone[0], atol=1e-4)
+    assert [t for t, _, _ in states] == list(plan.reached[1::2])
+    np.testing.assert_array_equal(ops.convert_to_numpy(states[-1][1]), batches[0][1])
+
+
+def test_batches_start_from_the_images_given(process):
+    zeros, timesteps = np.zeros(2, "float32"), np.array([1, 0], "int32")
+    plan = Steps(timesteps, timesteps - 1, zeros + 1, zeros, zeros, zeros)
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
+    batches = process.batches(plan, np.arange(3), x, batch_size=2, verbose=0)
+    found = np.concatenate([images for _, images in batches])
+    np.testing.assert_array_equal(found, x)
+
+
 def test_changed_weights_are_used_without_rebuilding(make_network):
     """Weights frozen into the compiled program would be the old ones."""
     network, diffusion = make_network(seed=0), GaussianDiffusion(timesteps=12)

@@ -1,5 +1,7 @@
 """The samplers against diffusers, and with the exact answer for Gaussian data."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -191,6 +193,25 @@ def test_one_and_two_steps_work(diffusion, sampler, steps):
     np.testing.assert_allclose(last, [0, 1, 0, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_strength_keeps_the_last_steps(diffusion, sampler):
+    whole = make_steps(diffusion, sampler, 10)
+    part = make_steps(diffusion, sampler, 10, strength=0.5)
+    np.testing.assert_array_equal(part.timesteps, [499, 399, 299, 199, 99])
+    for column in dataclasses.fields(whole):
+        found, expected = (getattr(plan, column.name) for plan in (part, whole))
+        np.testing.assert_array_equal(found, expected[-5:])
+
+
+def test_dpmpp_of_less_strength_begins_at_first_order(diffusion):
+    """There is no step before, whose clean image could be extrapolated from."""
+    whole = make_steps(diffusion, "dpmpp", 10)
+    part = make_steps(diffusion, "dpmpp", 10, strength=0.5)
+    assert part.x_start_before[0] == 0 != whole.x_start_before[5]
+    np.testing.assert_array_equal(part.x_start_before[1:], whole.x_start_before[6:])
+    np.testing.assert_array_equal(part.x, whole.x[5:])
+
+
 @pytest.mark.parametrize(
     "timesteps, expected",
     [
@@ -217,6 +238,9 @@ def test_default_number_of_steps(timesteps, expected):
         (dict(sampler="ddim", eta=1.1), "eta=1.1"),
         (dict(sampler="ddim", variance="posterior"), "variance='posterior'"),
         (dict(sampler="dpmpp", eta=0.5), "eta=0.5"),
+        (dict(strength=0.0), "strength=0.0"),
+        (dict(strength=1.5), "strength=1.5"),
+        (dict(steps=1, strength=0.5), "strength=0.5, steps=1"),
     ],
     ids=str,
 )

@@ -1,0 +1,78 @@
+"""Convert weights of Keras 2, Keras 3 or this package to .safetensors or .weights.h5.
+
+Examples:
+    python scripts/convert.py --weights checkpoints/diffusion_model_checkpoint \\
+        --config configs/flowers64.yaml --out flowers64.safetensors
+    python scripts/convert.py --weights runs/demo/001 --out demo.weights.h5
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ddpm_keras.config import load_config, parse_args
+from ddpm_keras.errors import InputError, run_command
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--weights",
+        metavar="PATH",
+        required=True,
+        help="a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the "
+        "prefix of a TensorFlow checkpoint",
+    )
+    add(
+        "--config",
+        metavar="FILE",
+        help="the configuration of the network, a YAML file (default: the one in the "
+        "weights; those of Keras have none)",
+    )
+    add(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="FILE.safetensors, with the configuration inside, or FILE.weights.h5",
+    )
+    add("--force", action="store_true", help="write over an existing --out")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parse_args(parser, argv)
+
+
+def main(argv=None):
+    args = parse(argv)
+    out = Path(args.out)
+    if not out.name.endswith((".safetensors", ".weights.h5")):
+        raise InputError(f"--out: {out} must end in .safetensors or .weights.h5")
+    if out.exists() and not args.force:
+        raise InputError(f"--out: {out} exists; name another file or use --force")
+    config = load_config(args.config) if args.config else None
+
+    from ddpm_keras.keras3 import save_hdf5
+    from ddpm_keras.weights import find_weights, load_network, read_config, save_weights
+
+    weights = find_weights(args.weights)
+    if config is None:
+        config = read_config(weights)
+    network = load_network(weights, config)
+    try:
+        if out.suffix == ".safetensors":
+            save_weights(network, out, config)
+        else:
+            save_hdf5(network, out)
+    except OSError as error:
+        raise InputError(
+            f"--out: cannot write to {out} ({error.strerror or error}); name a file in "
+            "a folder with enough space that you may write to"
+        ) from error
+    print(f"weights: {out} ({network.count_params():,} parameters)")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,203 @@
+"""Files made to harm whoever loads them, of every format but HDF5.
+
+A function takes `(path, good)`, the file to write and a folder with good files, and
+returns the line that refuses it, without the path in front.
+"""
+
+import json
+import os
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from ddpm_keras.formats import TAKEN
+
+COPY = "use another copy"
+MARK = "code-was-run"
+UNPACK = (
+    "a zip archive, as .keras and .npz files are; unpack it and name the weights in it"
+)
+PICKLE = f"a pickle, which can run any code and is never read; {TAKEN}"
+INVALID = "its configuration is not valid; name another with --config"
+ANOTHER = "weights of another network than the configuration's: "
+
+
+# Archives and pickles.
+
+
+def zip_bomb(path, good):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(2**26))
+        archive.writestr("config.json", '{"module": "os", "class_name": "system"}')
+    return UNPACK
+
+
+def member_outside(path, good):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"../{MARK}", "outside")
+    return UNPACK
+
+
+def pickle_in_npz(path, good):
+    with open(path, "wb") as file:
+        np.savez(file, allow_pickle=True, w=np.array([RunsCode()], object))
+    return UNPACK
+
+
+def pickle_in_npy(path, good):
+    with open(path, "wb") as file:
+        np.save(file, np.array([RunsCode()], object), allow_pickle=True)
+    return f"a NumPy array; {TAKEN}"
+
+
+def pickled(path, good):
+    path.write_bytes(pickle.dumps(RunsCode()))
+    return PICKLE
+
+
+def pickled_with_a_safetensors_name(path, good):
+    path.write_bytes(pickle.dumps(RunsCode(), protocol=2))
+    return PICKLE
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.mkdir, (MARK,)
+
+
+# safetensors.
+
+
+def huge_header(path, good):
+    path.write_bytes(struct.pack("<Q", 2**63) + b'{"a":' + bytes(100))
+    return f"its header claims 9,223,372,036,854,775,808 bytes, above 1,000,000; {COPY}"
+
+
+def long_header(path, good):
+    size = 90_000_000
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", size) + b"{")
+        file.truncate(8 + size)
+    return f"its header claims 90,000,000 bytes, above 1,000,000; {COPY}"
+
+
+def header(path, text):
+    path.write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(64))
+    return f"damaged; {COPY}"
+
+
+def overlapping_arrays(path, good):
+    one = '{"dtype":"F32","shape":[8],"data_offsets":[0,32]}'
+    return header(path, f'{{"a":{one},"b":{one}}}')
+
+
+def array_beyond_the_end(path, good):
+    one = '{"dtype":"F32","shape":[9999999999],"data_offsets":[0,39999999996]}'
+    return header(path, f'{{"a":{one}}}')
+
+
+def sizes_that_overflow(path, good):
+    one = '{"dtype":"F32","shape":[4294967296,4294967297],"data_offsets":[0,64]}'
+    return header(path, f'{{"a":{one}}}')
+
+
+def header_in_a_spin(path, good):
+    return header(path, "{" + '"a":[' * 100_000)
+
+
+def resaved(path, good, name, array):
+    with safe_open(good / "ours.safetensors", "numpy") as file:
+        metadata = file.metadata()
+    arrays = load_file(good / "ours.safetensors")
+    save_file(arrays | {name: array}, path, metadata)
+
+
+def other_type(path, good):
+    resaved(path, good, "stem/kernel", np.zeros((3, 3, 3, 16), "f8"))
+    return "stem/kernel is F64, not float32"
+
+
+def name_for_the_terminal(path, good):
+    resaved(path, good, "\x1b[2J" + "x" * 99, np.zeros(1, "f4"))
+    return (
+        "weights of another network, 1 arrays differ: "
+        f"'\\x1b[2J{'x' * 49}... is (1,), not wanted"
+    )
+
+
+# Configurations in safetensors files, refused before anything is built from them.
+
+
+def configured(path, good, **changes):
+    with safe_open(good / "ours.safetensors", "numpy") as file:
+        config = json.loads(file.metadata()["config"]) | changes
+    arrays = load_file(good / "ours.safetensors")
+    save_file(arrays, path, {"config": json.dumps(config)})
+
+
+def network_without_end(path, good):
+    configured(path, good, first_conv_channels=2**40)
+    shape = (3, 3, 2**40, 2**40)
+    return f"{ANOTHER}down_0_0_residual/conv_2/kernel is (3, 3, 16, 16), not {shape}"
+
+
+def blocks_without_end(path, good):
+    configured(path, good, num_res_blocks=10**12)
+    return f"{ANOTHER}down_0_1_residual/conv_2/kernel is missing, not (3, 3, 16, 16)"
+
+
+def levels_without_end(path, good):
+    configured(
+        path,
+        good,
+        img_size=2**12,
+        channel_multiplier=[1] * 13,
+        has_attention=[False] * 13,
+    )
+    return (
+        f"{ANOTHER}"
+        "down_1_0_residual/conv_2/kernel is (3, 3, 32, 32), not (3, 3, 16, 16)"
+    )
+
+
+def image_without_end(path, good):
+    configured(path, good, img_size=2**40)
+    return (
+        "its configuration has img_size 1099511627776, above 4096; name another with "
+        "--config"
+    )
+
+
+def timesteps_without_end(path, good):
+    configured(path, good, total_timesteps=10**12)
+    return (
+        "its configuration has total_timesteps 1000000000000, above 100000; name "
+        "another with --config"
+    )
+
+
+def configuration_with_code(path, good):
+    configured(path, good, activation={"module": "os", "class_name": "mkdir"})
+    return INVALID
+
+
+def no_configuration(path, good):
+    save_file(load_file(good / "ours.safetensors"), path)
+    return "holds no configuration; name one with --config"
+
+
+def configuration_without_end(path, good):
+    arrays = load_file(good / "ours.safetensors")
+    save_file(arrays, path, {"config": "[" * 400_000})
+    return INVALID
+
+
+def activation_of_another_package(path, good):
+    configured(path, good, activation="ddpm_keras>DiffusionModel")
+    return (
+        "Could not interpret activation function identifier: ddpm_keras>DiffusionModel"
+    )

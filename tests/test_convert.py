@@ -1,0 +1,165 @@
+"""`scripts/convert.py`, and what it writes in `scripts/sample.py`."""
+
+import contextlib
+import importlib.util
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from good_files import CONFIG, write_good_files
+from safetensors.numpy import load_file
+
+from ddpm_keras.errors import run_command
+from ddpm_keras.unet import build_unet
+from ddpm_keras.weights import load_weights, read_config
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+CONVERT, SAMPLE = load_script("convert"), load_script("sample")
+
+
+def run(main, argv):
+    """Status, output and errors of a script."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = run_command(main, argv.split())
+    return status, output.getvalue(), errors.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, randomise):
+    folder = write_good_files(tmp_path_factory.mktemp("good"), randomise)
+    (folder / "tiny.yaml").write_text(CONFIG.to_yaml())
+    (folder / "other.yaml").write_text(
+        CONFIG.model_copy(update={"first_conv_channels": 8}).to_yaml()
+    )
+    (folder / "activation.yaml").write_text(
+        CONFIG.model_copy(update={"activation": "swoosh"}).to_yaml()
+    )
+    (folder / "text").write_text("weights")
+    (folder / "old.safetensors").write_text("old")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def work_in_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".weights.h5"])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "checkpoint --config tiny.yaml",
+        "keras2.h5 --config tiny.yaml",
+        "keras3.weights.h5 --config tiny.yaml",
+        "model.weights.h5 --config tiny.yaml",
+        "ours.safetensors",
+        "run",
+    ],
+)
+def test_converted_weights_are_the_same(tmp_path, randomise, weights, ending):
+    out = tmp_path / "new" / f"out{ending}"
+    status, output, _ = run(CONVERT, f"--weights {weights} --out {out}")
+    assert (status, output) == (0, f"weights: {out} (180,499 parameters)\n")
+    assert list(out.parent.iterdir()) == [out]
+    network = randomise(build_unet(**CONFIG.unet_arguments()))
+    load_weights(network, out)
+    wanted = load_file("ours.safetensors")
+    assert all(np.array_equal(w, wanted[w.path]) for w in network.weights)
+    if ending == ".safetensors":
+        assert read_config(out) == CONFIG
+
+
+def test_force_writes_over_a_file_and_over_the_input(tmp_path):
+    shutil.copy("ours.safetensors", tmp_path / "w.safetensors")
+    same = f"--weights {tmp_path}/w.safetensors --out {tmp_path}/w.safetensors"
+    assert run(CONVERT, same)[0] == 2
+    assert run(CONVERT, f"{same} --force")[0] == 0
+    assert load_file(tmp_path / "w.safetensors").keys() == (
+        load_file("ours.safetensors").keys()
+    )
+
+
+NO_CONFIG = "weights of Keras hold no configuration; name one with --config"
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        ("", "the following arguments are required: --weights, --out"),
+        (
+            "--weights run --out a.safetensors --conf tiny.yaml",
+            "unknown flag --conf: did you mean --config?",
+        ),
+        (
+            "--weights run --out a.h5",
+            "--out: a.h5 must end in .safetensors or .weights.h5",
+        ),
+        (
+            "--weights run --out old.safetensors",
+            "--out: old.safetensors exists; name another file or use --force",
+        ),
+        ("--weights checkpoint --out a.safetensors", f"checkpoint: {NO_CONFIG}"),
+        ("--weights keras2.h5 --out a.weights.h5", f"keras2.h5: {NO_CONFIG}"),
+        (
+            "--weights run --out a.safetensors --config tyni.yaml",
+            "tyni.yaml: no such file; did you mean tiny.yaml?",
+        ),
+        (
+            "--weights nowhere --out a.safetensors",
+            "nowhere: no such file or folder; check the path",
+        ),
+        (
+            "--weights checkpoint --out a.safetensors --config other.yaml",
+            "checkpoint: weights of another network, 143 arrays differ: "
+            "time_dense_1/kernel is (64, 64), not (32, 32); time_dense_1/bias is "
+            "(64,), not (32,); stem/kernel is (3, 3, 3, 16), not (3, 3, 3, 8)",
+        ),
+        (
+            "--weights run --out a.safetensors --config other.yaml",
+            "run/weights.safetensors: weights of another network than the "
+            "configuration's: down_0_0_residual/conv_2/kernel is (3, 3, 16, 16), not "
+            "(3, 3, 8, 8)",
+        ),
+        (
+            "--weights keras2.h5 --out a.safetensors --config activation.yaml",
+            "keras2.h5: Could not interpret activation function identifier: swoosh",
+        ),
+        (
+            "--weights run --out text/a.safetensors",
+            "--out: cannot write to text/a.safetensors (File exists); name a file "
+            "in a folder with enough space that you may write to",
+        ),
+    ],
+)
+def test_mistakes(argv, words):
+    status, output, errors = run(CONVERT, argv)
+    assert (status, output, errors) == (2, "", f"error: {words}\n")
+    assert not Path("a.safetensors").exists()
+
+
+def test_sample_takes_a_configuration(tmp_path):
+    argv = f"--num-images 1 --steps 1 --sampler ddim --out {tmp_path}/"
+    assert run(SAMPLE, f"--weights run {argv}ours.png")[0] == 0
+    checkpoint = f"--weights checkpoint --config tiny.yaml {argv}theirs.png"
+    assert run(SAMPLE, checkpoint)[0] == 0
+    ours, theirs = (tmp_path / name for name in ("ours.png", "theirs.png"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_sample_asks_for_a_configuration(tmp_path):
+    status, output, errors = run(
+        SAMPLE, f"--weights checkpoint --num-images 1 --out {tmp_path}/a.png"
+    )
+    assert (status, output, errors) == (2, "", f"error: checkpoint: {NO_CONFIG}\n")

@@ -1,0 +1,347 @@
+"""Weights go round through files unchanged, and nothing else gets in."""
+
+import contextlib
+import inspect
+import pickle
+import shutil
+import sys
+
+import h5py
+import hostile_checkpoints
+import hostile_files
+import hostile_hdf5
+import keras
+import numpy as np
+import pytest
+from good_files import CONFIG, write_good_files
+from limits import limits
+from safetensors.numpy import load_file, save_file
+
+from ddpm_keras.errors import InputError
+from ddpm_keras.formats import TAKEN
+from ddpm_keras.keras3 import save_hdf5
+from ddpm_keras.unet import build_unet
+from ddpm_keras.weights import (
+    find_weights,
+    fingerprint,
+    load_network,
+    load_weights,
+    read_config,
+    save_weights,
+)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory, randomise):
+    return write_good_files(tmp_path_factory.mktemp("good"), randomise)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build_unet(**CONFIG.unet_arguments())
+
+
+@pytest.fixture
+def refusal(network, tmp_path, monkeypatch):
+    """A function that loads a path and returns the line of the error."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(path):
+        before = fingerprint(network)
+        with pytest.raises(InputError) as error:
+            load_weights(network, path)
+        assert fingerprint(network) == before
+        return str(error.value)
+
+    return load
+
+
+def resave(source, path, change):
+    """A safetensors file with changed arrays."""
+    arrays = load_file(source)
+    change(arrays)
+    save_file(arrays, path)
+
+
+# Round trips.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ours.safetensors",
+        "run",
+        "keras2.h5",
+        "keras3.weights.h5",
+        "model.weights.h5",
+        "checkpoint",
+    ],
+)
+def test_every_format_gives_the_same_weights(good, network, randomise, name):
+    randomise(network)
+    load_weights(network, good / name)
+    arrays = load_file(good / "ours.safetensors")
+    assert len(arrays) == len(network.weights)
+    for weight in network.weights:
+        assert np.array_equal(weight, arrays[weight.path])
+
+
+def test_format_is_told_by_content_not_by_name(good, network, tmp_path):
+    wanted = {"ours.safetensors": "a.h5", "keras3.weights.h5": "b", "keras2.h5": "c.pt"}
+    for name, other in wanted.items():
+        shutil.copy(good / name, tmp_path / other)
+        load_weights(network, tmp_path / other)
+
+
+def test_keras_loads_what_we_write(good, network, randomise):
+    load_weights(network, good / "ours.safetensors")
+    wanted = network.get_weights()
+    randomise(network)
+    network.load_weights(good / "keras3.weights.h5")
+    assert all(np.array_equal(*p) for p in zip(network.weights, wanted, strict=True))
+
+
+def test_order_is_read_from_a_long_keras_2_file(good, network, tmp_path, randomise):
+    # Keras 2 writes lists over 64 kB in parts, and `model.save` into a group.
+    with h5py.File(tmp_path / "w.h5", "w") as file, h5py.File(good / "keras2.h5") as k2:
+        group = file.create_group("model_weights")
+        for name in k2:
+            k2.copy(name, group)
+        names = k2.attrs["layer_names"]
+        group.attrs["layer_names0"] = names[:50]
+        group.attrs["layer_names1"] = names[50:]
+    randomise(network)
+    load_weights(network, tmp_path / "w.h5")
+    wanted = load_file(good / "ours.safetensors")
+    assert all(np.array_equal(w, wanted[w.path]) for w in network.weights)
+
+
+def test_frozen_and_dropout_networks_take_the_same_files(good):
+    network = build_unet(**CONFIG.unet_arguments() | {"dropout": 0.1})
+    network.trainable = False
+    wanted = load_file(good / "ours.safetensors")
+    for name in ("checkpoint", "keras2.h5", "keras3.weights.h5"):
+        load_weights(network, good / name)
+        assert all(np.array_equal(w, wanted[w.path]) for w in network.weights)
+
+
+def test_load_network_builds_and_loads(good):
+    network = load_network(good / "run", read_config(good / "run"))
+    assert network.input_shape[0] == (None, 16, 16, 3)
+    wanted = load_file(good / "ours.safetensors")
+    assert all(np.array_equal(w, wanted[w.path]) for w in network.weights)
+
+
+def test_configuration_comes_back(good):
+    assert read_config(good / "ours.safetensors") == CONFIG
+    assert read_config(good / "run") == CONFIG
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "keras2.h5", "keras3.weights.h5"])
+def test_formats_of_keras_hold_no_configuration(good, name):
+    with pytest.raises(InputError) as error:
+        read_config(good / name)
+    assert str(error.value) == (
+        f"{good / name}: weights of Keras hold no configuration; name one with --config"
+    )
+
+
+def test_find_weights(good, tmp_path):
+    prefix = good / "checkpoint"
+    for name in ("checkpoint", "checkpoint.index", "checkpoint.data-00000-of-00001"):
+        assert find_weights(good / name) == prefix
+    assert find_weights(str(good / "keras2.h5")) == good / "keras2.h5"
+    assert find_weights(good / "run") == good / "run" / "weights.safetensors"
+
+
+# F27: mistakes. Each makes `path` and returns the line that tells of it.
+
+
+def another_architecture(path, good):
+    other = CONFIG.model_copy(update={"has_attention": [True, False]})
+    save_weights(build_unet(**other.unet_arguments()), path, other)
+    return (
+        "weights of another network, 60 arrays differ: down_1_0_attention/norm/gamma "
+        "is missing, not (32,); down_1_0_attention/norm/beta is missing, not (32,); "
+        "down_1_0_attention/query/kernel is missing, not (32, 32)"
+    )
+
+
+def another_architecture_in_keras_3(path, good):
+    other = CONFIG.model_copy(update={"has_attention": [True, False]})
+    save_hdf5(build_unet(**other.unet_arguments()), path.with_suffix(".weights.h5"))
+    path.with_suffix(".weights.h5").rename(path)
+    return (
+        "weights of another network, 60 arrays differ: down_1_0_attention/norm/gamma "
+        "is missing, not (32,); down_1_0_attention/norm/beta is missing, not (32,); "
+        "down_1_0_attention/query/kernel is missing, not (32, 32)"
+    )
+
+
+def another_size(path, good):
+    other = CONFIG.model_copy(update={"first_conv_channels": 8})
+    save_weights(build_unet(**other.unet_arguments()), path, other)
+    return (
+        "weights of another network, 143 arrays differ: time_dense_1/kernel is "
+        "(32, 32), not (64, 64); time_dense_1/bias is (32,), not (64,); stem/kernel is "
+        "(3, 3, 3, 8), not (3, 3, 3, 16)"
+    )
+
+
+def another_number_of_arrays_in_keras_2(path, good):
+    shutil.copy(good / "keras2.h5", path)
+    with h5py.File(path, "r+") as file:
+        names = list(file.attrs["layer_names"])
+        names.remove("conv2d_49")
+        file.attrs["layer_names"] = names
+    return (
+        "weights of another network, 2 arrays differ: head/kernel is missing, not "
+        "(3, 3, 16, 3); head/bias is missing, not (3,)"
+    )
+
+
+def text(path, good):
+    path.write_text("first_conv_channels: 64\n" * 100)
+    return f"a text file; {TAKEN}"
+
+
+def web_page(path, good):
+    path.write_text("<!DOCTYPE html><title>404 \u2013 nicht gefunden</title>" * 9)
+    return f"a text file; {TAKEN}"
+
+
+def empty(path, good):
+    path.touch()
+    return f"an empty file; {TAKEN}"
+
+
+def missing(path, good):
+    return "no such file or folder; check the path"
+
+
+def noise(path, good):
+    path.write_bytes(bytes(range(1, 256)) * 9)
+    return f"a file of an unknown format; {TAKEN}"
+
+
+def not_a_number(path, good):
+    resave(good / "ours.safetensors", path, lambda a: a["head/bias"].fill(np.nan))
+    return "head/bias is not finite; use other weights"
+
+
+def infinite(path, good):
+    shutil.copy(good / "keras3.weights.h5", path)
+    with h5py.File(path, "r+") as file:
+        file["layers/conv2d/vars/1"][3] = -np.inf
+    return "stem/bias is not finite; use other weights"
+
+
+def keras_archive(path, good):
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    network.save(path.with_suffix(".keras"))
+    path.with_suffix(".keras").rename(path)
+    return hostile_files.UNPACK
+
+
+def pickled(path, good):
+    path.write_bytes(pickle.dumps(load_file(good / "ours.safetensors")))
+    return hostile_files.PICKLE
+
+
+def cut_short(path, good):
+    path.write_bytes((good / "ours.safetensors").read_bytes()[:-1])
+    return "damaged; use another copy"
+
+
+def cut_short_hdf5(path, good):
+    path.write_bytes((good / "keras3.weights.h5").read_bytes()[:5000])
+    return "damaged; use a file as Keras writes it"
+
+
+def other_hdf5(path, good):
+    with h5py.File(path, "w") as file:
+        file["images"] = np.zeros((2, 2), "f4")
+    return f"holds no weights of such a network; {TAKEN}"
+
+
+def folder_without_weights(path, good):
+    path.mkdir()
+    return (
+        "no weights.safetensors in this folder; name a run folder that training has "
+        "saved weights to, or a weights file"
+    )
+
+
+def folder_of_a_checkpoint(path, good):
+    path.mkdir()
+    shutil.copy(good / "checkpoint.index", path)
+    return (
+        "no weights.safetensors in this folder; name the checkpoint in it, "
+        f"{path / 'checkpoint'}"
+    )
+
+
+def index_alone(path, good):
+    shutil.copy(good / "checkpoint.index", f"{path}.index")
+    return (
+        ".data-00000-of-00001: no such file; it must be beside the checkpoint's index"
+    )
+
+
+def another_index(path, good):
+    path.with_name(f"{path.name}.index").write_text("1,2,3")
+    return ".index: not the index of a TensorFlow checkpoint; name the prefix of one"
+
+
+def line(path, words):
+    return f"{path}{words}" if words.startswith(".") else f"{path}: {words}"
+
+
+def makers(module):
+    """The functions of a module that make a file for a test."""
+    return [
+        function
+        for function in vars(module).values()
+        if inspect.isfunction(function)
+        and list(inspect.signature(function).parameters) == ["path", "good"]
+    ]
+
+
+@pytest.mark.parametrize("make", makers(sys.modules[__name__]))
+def test_mistakes(refusal, tmp_path, good, make):
+    path = tmp_path / "weights"
+    words = make(path, good)
+    assert refusal(path) == line(path, words)
+
+
+# F28: hostile files.
+
+HOSTILE = [
+    *makers(hostile_hdf5),
+    *makers(hostile_checkpoints),
+    *makers(hostile_files),
+]
+
+
+@pytest.mark.parametrize("make", HOSTILE)
+def test_hostile_files(good, network, tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    load_weights(network, good / "ours.safetensors")
+    before = fingerprint(network)
+    path = tmp_path / "weights"
+    words = make(path, good)
+    files = sorted(tmp_path.iterdir())
+    with limits(), pytest.raises(InputError) as error:
+        load_weights(network, path)
+        load_network(path, read_config(path))  # as sample.py does
+    assert str(error.value) == line(path, words)
+    assert fingerprint(network) == before
+    assert sorted(tmp_path.iterdir()) == files  # no code was run
+
+
+def test_files_in_the_way_of_the_survey_are_not_imported(good, network, tmp_path):
+    for name in ("h5py.py", "numpy.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit")
+    shutil.copy(good / "keras3.weights.h5", tmp_path)
+    with contextlib.chdir(tmp_path):
+        load_weights(network, "keras3.weights.h5")
