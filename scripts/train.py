@@ -5,6 +5,7 @@ Example:
 """
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def main(argv=None):
     if args.dry_run:
         print(config.to_yaml(), end="")
         return
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "tensorboard: its package is not installed; run pip install tensorboard, "
+            "or leave the key out"
+        )
 
     # Loaded only now: a mistake above is told at once, not after seconds.
     import keras

@@ -343,3 +343,13 @@ def test_mistake_in_the_file_is_told_with_its_line(
     error = capsys.readouterr().err
     assert error.startswith(f"error: {told}")
     assert error.count("\n") == 1
+
+
+def test_tensorboard_without_its_package_is_refused(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(TRAIN.importlib.util, "find_spec", lambda name: None)
+    argv = ["--config", "tiny.yaml", "--tensorboard", "true"]
+    assert run_command(TRAIN.main, argv) == 2
+    assert capsys.readouterr().err == (
+        "error: tensorboard: its package is not installed; run pip install "
+        "tensorboard, or leave the key out\n"
+    )
