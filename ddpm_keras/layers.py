@@ -63,7 +63,7 @@ class TimeEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class GroupNormalization(layers.GroupNormalization):
-    """Group normalisation in one pass over the activations, after Keras' weights.
+    """Keras' group normalisation, applied as one factor and one offset per channel.
 
     Keras' layer reshapes, centres, divides and scales the whole activation in turn.
     Here mean and variance are taken per channel, joined per group, and applied as one
