@@ -159,7 +159,7 @@ def main(argv=None):
         batch_size=args.batch_size,
         clip_denoised=not args.no_clip,
         every=max(1, len(plan) // 50),
-        watch=lambda t, *images: frames.append(images),
+        watch=(lambda t, *x: frames.append(x)) if args.gif or args.strip else None,
     )
     interrupted = []
 
@@ -236,6 +236,11 @@ def check_outputs(args, seeds):
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(
             f"--out: {out} must end in .png (a grid) or .npz, or be a folder"
+        )
+    if args.interpolate and not out.suffix:
+        raise InputError(
+            "--out: the images of --interpolate share a seed, which names the files of "
+            "a folder; use a grid or an .npz file"
         )
     if out.suffix == ".png" and len(seeds) > MAX_GRID_IMAGES:
         raise InputError(

@@ -180,6 +180,10 @@ def test_a_folder_and_the_way_to_the_images(grid, tmp_path):
 @pytest.mark.parametrize(
     "argv, told",
     [
+        (
+            "--weights run --interpolate 1 2 --out folder",
+            "--out: the images of --interpolate share a seed",
+        ),
         ("", "the following arguments are required: --weights"),
         ("--wieghts run", "unknown flag --wieghts: did you mean --weights?"),
         ("--weights run --num-images 0", "--num-images: "),
