@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from ddpm_keras import safetensors_file
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
-from ddpm_keras.formats import tell_format
-from ddpm_keras.stored import check_fit, shown
+from ddpm_keras.weight_formats import safetensors_file
+from ddpm_keras.weight_formats.content import tell_format
+from ddpm_keras.weight_formats.stored import check_fit, shown
 
 RUN_WEIGHTS = "weights.safetensors"  # the EMA network's, in a run folder
 
@@ -148,15 +148,15 @@ def _read_safetensors(path, network):
 
 
 def _read_tensorflow(path, network):
-    from ddpm_keras.keras2 import from_checkpoint
-    from ddpm_keras.tf_checkpoint import read_checkpoint
+    from ddpm_keras.weight_formats.keras2 import from_checkpoint
+    from ddpm_keras.weight_formats.tf_checkpoint import read_checkpoint
 
     return from_checkpoint(read_checkpoint(path), network)
 
 
 def _read_hdf5(path, network):
-    from ddpm_keras import keras2, keras3
-    from ddpm_keras.hdf5 import read_hdf5
+    from ddpm_keras.weight_formats import keras2, keras3
+    from ddpm_keras.weight_formats.hdf5 import read_hdf5
 
     stored, layers, names = read_hdf5(path)
     if layers is None:

@@ -54,7 +54,7 @@ def main(argv=None):
         raise InputError(f"--out: {out} exists; name another file or use --force")
     config = load_config(args.config) if args.config else None
 
-    from ddpm_keras.keras3 import save_hdf5
+    from ddpm_keras.weight_formats.keras3 import save_hdf5
     from ddpm_keras.weights import find_weights, load_network, read_config, save_weights
 
     weights = find_weights(args.weights)

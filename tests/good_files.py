@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ddpm_keras.config import Config
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.keras3 import save_hdf5
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.unet import build_unet
+from ddpm_keras.weight_formats.keras3 import save_hdf5
 from ddpm_keras.weights import load_weights, save_weights
 
 GOLDEN = Path(__file__).parent / "golden" / "keras2_checkpoint_tiny"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddpm_keras.crc32c import crc32c, masked_crc32c
+from ddpm_keras.weight_formats.crc32c import crc32c, masked_crc32c
 
 
 def by_definition(data):

@@ -12,8 +12,8 @@ from hostile_checkpoints import DATA, block, write_table
 from limits import limits
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.tf_checkpoint import _table
 from ddpm_keras.unet import build_unet
+from ddpm_keras.weight_formats.tf_checkpoint import _table
 from ddpm_keras.weights import fingerprint, load_weights, read_config
 
 FORMATS = [  # in their shares; a case of HDF5 takes longest

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.tf_checkpoint import read_checkpoint
 from ddpm_keras.unet import build_unet
+from ddpm_keras.weight_formats.tf_checkpoint import read_checkpoint
 from ddpm_keras.weights import load_weights
 
 TINY = Path(__file__).parent / "golden" / "keras2_checkpoint_tiny"

@@ -18,9 +18,9 @@ from limits import limits
 from safetensors.numpy import load_file, save_file
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.formats import TAKEN
-from ddpm_keras.keras3 import save_hdf5
 from ddpm_keras.unet import build_unet
+from ddpm_keras.weight_formats.content import TAKEN
+from ddpm_keras.weight_formats.keras3 import save_hdf5
 from ddpm_keras.weights import (
     find_weights,
     fingerprint,

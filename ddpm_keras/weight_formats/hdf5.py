@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.stored import Stored
+from ddpm_keras.weight_formats.stored import Stored
 
 SURVEY = Path(__file__).with_name("hdf5_survey.py")
 # A backstop: the survey limits its own processor time.

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_keras.crc32c import masked_crc32c
 from ddpm_keras.errors import InputError
-from ddpm_keras.stored import Stored
+from ddpm_keras.weight_formats.crc32c import masked_crc32c
+from ddpm_keras.weight_formats.stored import Stored
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the end of the footer
 FOOTER_BYTES = 48

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
-from ddpm_keras.stored import Stored
+from ddpm_keras.weight_formats.stored import Stored
 
 # A network's header stays far below this; the library would parse 100 MB.
 MAX_HEADER_BYTES = 1_000_000
