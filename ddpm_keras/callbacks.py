@@ -1,12 +1,22 @@
-"""What happens between epochs: pictures of samples, and saved weights."""
+"""What happens beside the steps of a training: pictures of samples, and checkpoints."""
 
+import contextlib
 import sys
+import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from ddpm_keras.checkpoint import save
+from ddpm_keras.errors import RunError
 from ddpm_keras.images import make_grid, save_png
-from ddpm_keras.weights import save_weights
+from ddpm_keras.optimizers import SkipNonFinite
+from ddpm_keras.stop_signal import StopSignal
+from ddpm_keras.training_state import state_arrays
+from ddpm_keras.weights import RUN_WEIGHTS, save_weights
+
+BEST_WEIGHTS = "best.safetensors"
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -33,35 +43,151 @@ class SampleGrid(keras.callbacks.Callback):
         return self.folder / f"epoch-{epoch:04d}.png"
 
     def on_epoch_end(self, epoch, logs=None):
-        if _is_due(epoch, self.every, self.params["epochs"]):
-            grid = make_grid(self.model.generate_images(**self.options, verbose=0))
-            save_png(self.path(epoch + 1), grid)
-            if "ipykernel" in sys.modules:
-                from IPython.display import Image, display
+        last = epoch + 1 == self.params["epochs"]
+        if self.every and (last or (epoch + 1) % self.every == 0):
+            self.draw(epoch + 1)
 
-                display(Image(str(self.path(epoch + 1))))
+    def draw_missing(self, epoch):
+        """As at the end of the epoch, unless the grid is there."""
+        if not self.path(epoch).exists():
+            self.on_epoch_end(epoch - 1)
+
+    def draw(self, epoch):
+        """Sample the grid of after `epoch` epochs, save it and show it."""
+        grid = make_grid(self.model.generate_images(**self.options, verbose=0))
+        save_png(self.path(epoch), grid)
+        if "ipykernel" in sys.modules:
+            from IPython.display import Image, display
+
+            display(Image(str(self.path(epoch))))
 
 
-class SaveWeights(keras.callbacks.Callback):
-    """Saves the EMA network's weights every few epochs and at the last one.
+class Checkpoints(keras.callbacks.Callback):
+    """Saves a run so that it can go on from any step, and its weights for sampling.
+
+    Put it behind `CSVLogger`, whose row of an epoch must be there when the epoch's
+    checkpoint is made, and before callbacks that a signal may cut short.
 
     Args:
-        path: The `.safetensors` file to write, over and over.
-        config: The `Config` of the run, which goes into the file.
-        every: Epochs between two saves.
+        folder: The run's folder: `checkpoints`, `weights.safetensors` and, where there
+            is validation data, `best.safetensors` go there.
+        config: The `Config` of the run, of which `save_every` and `keep` count here.
+        steps_per_epoch: Steps of an epoch.
+        first_step: Steps done before this training.
+        facts: A dict of plain JSON that belongs to every checkpoint.
+        stop: An entered `StopSignal`. Default: one that never comes.
+
+    Raises:
+        Stopped: From `fit`, after a signal; `save` is still to be called.
+        RunError: From `fit`, when no update has been finite for a while, when saving
+            failed three times in a row, or when the last save failed.
     """
 
-    def __init__(self, path, config, every=10):
+    PATIENCE = 10  # steps without a finite update
+
+    def __init__(
+        self, folder, config, steps_per_epoch, first_step=0, facts=None, stop=None
+    ):
         super().__init__()
-        self.path = path
+        self.folder = Path(folder)
         self.config = config
-        self.every = every
+        self.steps_per_epoch = steps_per_epoch
+        self.step = first_step
+        self.saved_step = first_step
+        self.facts = {"best": None, **(facts or {})}
+        self.stop = stop or StopSignal()
+        self._saved_time = time.monotonic()
+        self._failures = 0
+        self._patience = min(self.PATIENCE, steps_per_epoch)
+        self._metrics = None
+        self._cut_short = contextlib.ExitStack()
+
+    def on_train_begin(self, logs=None):
+        if self.step % self.steps_per_epoch:  # within an epoch: its running means count
+            variables = self.model.metrics_variables
+            self._metrics = [keras.ops.convert_to_numpy(v.value) for v in variables]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._cut_short.close()
+        if self._metrics is not None:  # Keras has just reset them
+            variables = self.model.metrics_variables
+            for variable, value in zip(variables, self._metrics, strict=True):
+                variable.assign(value)
+            self._metrics = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step % self._patience == 0:
+            self._refuse_divergence(logs)
+        if self.step % self.steps_per_epoch:  # else `on_epoch_end` follows
+            self.stop.check()
+            if self._is_due():
+                self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if _is_due(epoch, self.every, self.params["epochs"]):
-            save_weights(self.model.ema_network, self.path, self.config)
+        self._refuse_divergence(logs)
+        loss, best = logs.get("val_loss"), self.facts["best"]
+        if loss is not None and (best is None or loss < best):
+            self.facts["best"] = float(loss)
+            self._attempt(self._save_weights, BEST_WEIGHTS)
+        last = epoch + 1 == self.params["epochs"]
+        if last or self._is_due():
+            self.save(last)
+        # What follows up to the next epoch changes nothing: a signal need not wait.
+        self._cut_short.enter_context(self.stop.stoppable())
 
+    def on_train_end(self, logs=None):
+        self._cut_short.close()
 
-def _is_due(epoch, every, epochs):
-    """Whether `epoch`, counted from 0, ends a period or the training."""
-    return every > 0 and ((epoch + 1) % every == 0 or epoch + 1 == epochs)
+    def save(self, last=False):
+        """Save now, unless this step is saved; `last` makes a failure an error."""
+        if self.step > self.saved_step:
+            self._attempt(self._save, last=last)
+
+    def _is_due(self):
+        every = self.config.save_every
+        if isinstance(every, int):
+            return self.step % every == 0
+        minutes = int(every.removesuffix("min"))
+        return time.monotonic() - self._saved_time >= 60 * minutes
+
+    def _save(self):
+        arrays = state_arrays(self.model)
+        save(self.folder, self.step, arrays, self.facts, self.config.keep)
+        self._save_weights(RUN_WEIGHTS)
+        self.saved_step = self.step
+
+    def _save_weights(self, name):
+        save_weights(self.model.ema_network, self.folder / name, self.config)
+
+    def _attempt(self, action, *args, last=False):
+        """Save; a full disk may have room again by the next time."""
+        try:
+            action(*args)
+            self._failures = 0
+        except (RunError, OSError) as error:
+            self._failures += 1
+            if last or self._failures == 3:
+                raise RunError(
+                    f"{error}; failed {self._failures} times in a row: make room and "
+                    "go on with --resume"
+                ) from error
+            print(f"warning: {error}; training goes on", file=sys.stderr)
+        self._saved_time = time.monotonic()
+
+    def _refuse_divergence(self, logs):
+        # The mean over the epoch tells of a step that was left out; only then the
+        # optimizer is asked, for which JAX has to bring its variables up to date.
+        loss, optimizer = float(logs["loss"]), self.model.optimizer
+        if np.isfinite(loss) or not isinstance(optimizer, SkipNonFinite):
+            return
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        skipped = int(optimizer.skipped_in_a_row)
+        if skipped >= self._patience:
+            raise RunError(
+                f"step {self.step}: {skipped} steps in a row had no finite gradients "
+                f"and changed nothing (loss {loss:.3g}, learning_rate "
+                f"{float(optimizer.learning_rate):.3g}); go on from the last "
+                "checkpoint with --resume and a lower --learning_rate"
+            )

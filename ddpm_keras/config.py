@@ -74,6 +74,9 @@ class Config(BaseModel):
         description='the images of "folder", or the TFDS directory; '
         "null: TFDS_DATA_DIR or the TFDS default",
     )
+    skip_bad: Switch = Field(
+        False, description='leave out the images of "folder" that cannot be read'
+    )
     num_images: Count = Field(1020, description='images that "petals" draws')
     validation_fraction: Share = Field(
         0.0, description="share of the images held out of training"
@@ -154,9 +157,11 @@ class Config(BaseModel):
         description="network calls an image; null: all for ddpm, 50 for ddim, "
         "20 for dpmpp",
     )
-    save_every: Count = Field(
-        10, description="epochs between saves of the weights; the last is always saved"
-    )
+    save_every: Annotated[
+        AtLeast1 | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}min$")],
+        Takes("PERIOD", "steps such as 500, or minutes such as 10min"),
+    ] = Field("10min", description="time between checkpoints; the end has one as well")
+    keep: Count = Field(2, description="checkpoints to keep")
     tensorboard: Switch = Field(False, description="write TensorBoard logs")
 
     @model_validator(mode="after")
@@ -227,6 +232,12 @@ class Config(BaseModel):
         yaml.dump(self.model_dump(), stream)
         return stream.getvalue()
 
+
+# What may change when a run goes on; with any other key it would be another run.
+RESUMABLE = {
+    *("data_dir", "num_epochs", "learning_rate", "sample_every", "num_samples"),
+    *("sampler", "sample_steps", "save_every", "keep", "tensorboard"),
+}
 
 # The groups of the help, by the first key of each.
 GROUPS = {

@@ -6,20 +6,40 @@ which images step n holds, and which of them are flipped, is a function of the s
 of n alone, so that a run can go on from any step as if it had never stopped.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 
-from ddpm_keras.errors import InputError, RunError
-from ddpm_keras.images import decode_image
+from ddpm_keras.errors import InputError
+from ddpm_keras.image_folder import find_images, load_folder
 from ddpm_keras.petals import draw_flowers
+from ddpm_keras.tfds_images import load_tfds
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+def check_data_set(config):
+    """Tell in a moment what is sure to fail later: no images, or too few for a batch.
+
+    No image is read and TensorFlow is not loaded, so that nothing is said of the data
+    sets of TFDS.
+
+    Args:
+        config: A `Config`; its data keys are used.
+
+    Raises:
+        InputError: When a folder holds no image, or there are fewer than a batch.
+    """
+    if config.dataset_name == "folder":
+        num_images = len(find_images(config.data_dir))
+    elif config.dataset_name == "petals":
+        num_images = config.num_images
+    else:
+        return
+    held_out = count_held_out(num_images, config.validation_fraction)
+    check_fills_batch(num_images - held_out, config.batch_size)
 
 
 def load_images(config):
     """Load the data set that a configuration names.
+
+    "petals" and "folder" need no TensorFlow.
 
     Args:
         config: A `Config`; its data keys are used.
@@ -29,17 +49,44 @@ def load_images(config):
 
     Raises:
         InputError: When there is no such data set, no image, or one that cannot be
-            decoded.
+            decoded (but see `skip_bad`).
+        RunError: When a data set of TFDS cannot be downloaded or read.
     """
-    size = config.img_size
+    return load_images_and_skipped(config)[0]
+
+
+def load_images_and_skipped(config):
+    """As `load_images`, with a list of the images that `skip_bad` left out.
+
+    Returns:
+        The array, and a list with "name (reason)" for each image left out.
+    """
+    size, channels = config.img_size, config.img_channels
     height, width = (size, size) if isinstance(size, int) else size
-    if config.dataset_name == "petals":
-        return draw_flowers(
-            config.num_images, (height, width), config.img_channels, config.seed
-        )
     if config.dataset_name == "folder":
-        return _load_folder(config.data_dir, height, width, config.img_channels)
-    return _load_tfds(config, height, width)
+        return load_folder(config.data_dir, height, width, channels, config.skip_bad)
+    if config.dataset_name == "petals":
+        seed = config.seed
+        return draw_flowers(config.num_images, (height, width), channels, seed), []
+    images = load_tfds(
+        config.dataset_name, config.splits, config.data_dir, height, width, channels
+    )
+    return images, []
+
+
+def count_held_out(num_images, validation_fraction):
+    """How many images `split_images` sets aside."""
+    # Rounded first: 100 * 0.07 is 7.000000000000001.
+    return int(np.ceil(round(num_images * validation_fraction, 6)))
+
+
+def check_fills_batch(num_images, batch_size):
+    """Raise an `InputError` when there are fewer training images than a batch."""
+    if num_images < batch_size:
+        raise InputError(
+            f"batch_size: {num_images} training images do not fill one batch of "
+            f"{batch_size}; add images or make batch_size smaller"
+        )
 
 
 def split_images(images, validation_fraction, seed):
@@ -54,13 +101,14 @@ def split_images(images, validation_fraction, seed):
     Returns:
         Two arrays: the images to train on, and those held out.
     """
-    # Rounded first: 100 * 0.07 is 7.000000000000001.
-    held_out = int(np.ceil(round(len(images) * validation_fraction, 6)))
+    held_out = count_held_out(len(images), validation_fraction)
     order = np.random.default_rng(seed).permutation(len(images))
     return images[np.sort(order[held_out:])], images[np.sort(order[:held_out])]
 
 
-def make_batches(images, batch_size, num_epochs, seed=0, random_flip=True):
+def make_batches(
+    images, batch_size, num_epochs, seed=0, random_flip=True, first_step=0
+):
     """The training batches of all epochs, one after another.
 
     Each epoch visits the images in a new order and leaves out the last, partial batch,
@@ -72,6 +120,7 @@ def make_batches(images, batch_size, num_epochs, seed=0, random_flip=True):
         num_epochs: Number of epochs.
         seed: Seed of order and flips.
         random_flip: Whether half of the images, drawn anew each time, are mirrored.
+        first_step: The step to begin with, counted from 0 over all epochs.
 
     Returns:
         A `tf.data.Dataset` of float32 batches in [-1, 1], and the number of batches
@@ -82,12 +131,8 @@ def make_batches(images, batch_size, num_epochs, seed=0, random_flip=True):
     """
     import tensorflow as tf
 
+    check_fills_batch(len(images), batch_size)
     steps_per_epoch = len(images) // batch_size
-    if not steps_per_epoch:
-        raise InputError(
-            f"batch_size: {len(images)} training images do not fill one batch of "
-            f"{batch_size}; add images or make batch_size smaller"
-        )
     # On the processor: a GPU has better uses for its memory.
     with tf.device("CPU"):
         pool = tf.constant(images)
@@ -115,7 +160,7 @@ def make_batches(images, batch_size, num_epochs, seed=0, random_flip=True):
         return to_float(batch)
 
     batches = (
-        tf.data.Dataset.range(steps_per_epoch * num_epochs)
+        tf.data.Dataset.range(first_step, steps_per_epoch * num_epochs)
         .map(batch_of, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -139,104 +184,3 @@ def to_float(images):
     import tensorflow as tf
 
     return tf.cast(images, "float32") / 127.5 - 1.0
-
-
-def _load_folder(folder, height, width, channels):
-    """Every image below a folder, in the order of their paths."""
-    import tensorflow as tf
-
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"data_dir: {folder} is not a folder; name one with images")
-    # os.walk follows no links, so that a link to a parent folder ends nowhere.
-    paths = sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES)
-    )
-    if not paths:
-        raise InputError(
-            f"data_dir: 0 images found in {folder} (looked for "
-            f"{', '.join(IMAGE_SUFFIXES)}); name a folder that holds some"
-        )
-    bad = []
-
-    def decode(path):
-        try:
-            return decode_image(os.fsdecode(path), channels)
-        except InputError as error:
-            bad.append(str(error))
-            return np.zeros((1, 1, channels), "uint8")
-
-    def load(path):
-        image = tf.numpy_function(decode, [path], tf.uint8, stateful=False)
-        image.set_shape((None, None, channels))
-        return image
-
-    decoded = tf.data.Dataset.from_tensor_slices([os.fsencode(p) for p in paths]).map(
-        load, num_parallel_calls=tf.data.AUTOTUNE
-    )
-    images = _resize_all(decoded, height, width, channels)
-    if bad:
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise InputError(f"data_dir: {min(bad)}{more}; remove or replace it")
-    return images
-
-
-def _load_tfds(config, height, width):
-    """Every image of a TensorFlow Datasets data set's splits."""
-    import tensorflow_datasets as tfds
-
-    name = config.dataset_name
-    try:
-        builder = tfds.builder(name, data_dir=config.data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise InputError(
-            f"dataset_name: no TFDS data set is called {name!r}; use one of "
-            'tensorflow.org/datasets, or "petals", or "folder"'
-        ) from error
-    except (ValueError, AssertionError) as error:  # not a possible name or version
-        raise InputError(
-            f"dataset_name: {name!r} is not possible: {str(error).splitlines()[0]}"
-        ) from error
-    if "image" not in builder.info.features:
-        raise InputError(f"dataset_name: {name!r} has no feature called image")
-    try:
-        builder.download_and_prepare()
-    except OSError as error:  # no network, no space, or a server's refusal
-        raise RunError(
-            f"dataset_name: cannot download {name!r} ({type(error).__name__}); if you "
-            "have it, name its TFDS directory by --data_dir or TFDS_DATA_DIR"
-        ) from error
-    for split in config.splits:
-        if split.partition("[")[0] not in builder.info.splits:
-            raise InputError(
-                f"splits: {name!r} has no split {split!r}; it has "
-                f"{', '.join(builder.info.splits)}"
-            )
-    decoded = builder.as_dataset(split="+".join(config.splits), shuffle_files=False)
-    decoded = decoded.map(lambda example: example["image"])
-    return _resize_all(decoded, height, width, config.img_channels)
-
-
-def _resize_all(decoded, height, width, channels):
-    """Crop, resize and gather a `tf.data.Dataset` of uint8 images of any size."""
-    import tensorflow as tf
-
-    def fit(image):
-        if image.shape[-1] == 3 and channels == 1:
-            image = tf.image.rgb_to_grayscale(image)
-        elif image.shape[-1] == 1 and channels == 3:
-            image = tf.image.grayscale_to_rgb(image)
-        # The largest centred part that has the shape of the target.
-        rows, columns = tf.shape(image)[0], tf.shape(image)[1]
-        crop_height = tf.maximum(tf.minimum(rows, columns * height // width), 1)
-        crop_width = tf.maximum(tf.minimum(columns, rows * width // height), 1)
-        top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
-        image = image[top : top + crop_height, left : left + crop_width]
-        image = tf.image.resize(image, (height, width), antialias=True)
-        return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), "uint8")
-
-    resized = decoded.map(fit, num_parallel_calls=tf.data.AUTOTUNE).batch(256)
-    return np.concatenate(list(resized.as_numpy_iterator()))

@@ -1,22 +1,22 @@
 """Images as arrays and as files: from [-1, 1] floats to pixels, grids and PNGs."""
 
-import struct
-
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 
-# What Pillow raises for broken files of its various formats, and for giant ones.
-BROKEN_IMAGE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+# Only these are tried: Pillow hands some others, such as EPS, to outside programs.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+
+
+class BrokenImageError(InputError):
+    """An image file that cannot be read; `reason` says why, without the path."""
+
+    def __init__(self, path, reason):
+        super().__init__(f"cannot read the image {path}: {reason}")
+        self.reason = reason
 
 
 def to_uint8(images):
@@ -83,21 +83,34 @@ def save_png(path, pixels, text=None):
         _picture(pixels).save(temporary, format="png", pnginfo=notes)
 
 
-def save_gif(path, frames, seconds=5.0, hold=1.5):
+def save_gif(path, frames, seconds=5.0, hold=2.0):
     """Write an animation that repeats for ever, whole or not at all.
+
+    Frames smaller than 512 pixels are enlarged by a whole number, pixel by pixel.
 
     Args:
         path: Where to; folders are made.
         frames: uint8 arrays of shape `(height, width[, channels])`, first to last.
-        seconds: Duration of the frames before the last.
+        seconds: Duration of the frames before the last; less for fewer than 25.
         hold: Seconds that the last frame stays.
     """
-    # One palette for all colour frames, taken from the last: else colours flicker.
     pictures = [_picture(frame) for frame in frames]
     if pictures[-1].mode == "RGB":
+        # One palette for all, taken from the last frame: else colours flicker.
+        # Undithered: else still pixels do, as the dither moves with the others.
         palette = pictures[-1].quantize(256)
-        pictures = [picture.quantize(palette=palette) for picture in pictures]
-    each = max(20, round(1000 * seconds / max(1, len(frames) - 1)))  # milliseconds
+        pictures = [
+            picture.quantize(palette=palette, dither=Image.Dither.NONE)
+            for picture in pictures
+        ]
+    factor = max(1, 512 // max(pictures[-1].size))
+    width, height = pictures[-1].size
+    pictures = [
+        picture.resize((factor * width, factor * height), Image.Resampling.NEAREST)
+        for picture in pictures
+    ]
+    each = 1000 * seconds / max(1, len(frames) - 1)  # milliseconds
+    each = round(min(max(each, 20), 200))
     with written_whole(path) as temporary:
         pictures[0].save(
             temporary,
@@ -112,24 +125,65 @@ def save_gif(path, frames, seconds=5.0, hold=1.5):
 def decode_image(path, channels):
     """Read an image file as a uint8 array of shape `(height, width, channels)`.
 
-    Transparency is dropped, the camera's rotation is applied, and 16 bits become 8.
+    Transparency is dropped, the camera's rotation is applied, 16 bits become 8, and
+    of an animation the first picture is taken.
 
     Args:
-        path: A file of any format that Pillow reads.
+        path: A JPEG, PNG, GIF, BMP or WebP file, whatever its name.
         channels: 1 or 3.
 
     Raises:
-        InputError: When the file is no image, broken, or of a giant size.
+        BrokenImageError: When the file is missing, no such image, cut short, or of a
+            giant size; the last is seen in its header.
     """
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off
-                image = Image.fromarray((np.asarray(image) // 257).astype("uint8"))
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except BROKEN_IMAGE_ERRORS as error:
-        raise InputError(f"cannot read the image {path} ({error})") from error
+        with Image.open(path, formats=FORMATS) as image:
+            return to_channels(ImageOps.exif_transpose(image), channels)
+    except Exception as error:  # damaged files raise almost anything in Pillow
+        raise BrokenImageError(path, _reason(error)) from error
+
+
+def to_channels(image, channels):
+    """An image as a uint8 array of shape `(height, width, channels)`.
+
+    Args:
+        image: A Pillow image of any mode; or an array of shape
+            `(height, width, any_channels)`, uint8, or uint16 with one channel.
+        channels: 1 or 3.
+    """
+    if isinstance(image, np.ndarray):
+        image = _picture(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        pixels = (np.asarray(image, "int32") + 128) // 257
+        image = Image.fromarray(pixels.astype("uint8"))
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def fit_image(pixels, height, width):
+    """Cut out the largest centred part of the target's shape, and resize it.
+
+    The resize is the antialiased bilinear one of the published recipe, in float: its
+    pixels are those of `tf.image.resize(..., antialias=True)`, rounded.
+
+    Args:
+        pixels: uint8 array of shape `(rows, columns, channels)`.
+        height: Pixels of the result.
+        width: Pixels of the result.
+
+    Returns:
+        A uint8 array of shape `(height, width, channels)`.
+    """
+    rows, columns, channels = pixels.shape
+    crop_height = max(min(rows, columns * height // width), 1)
+    crop_width = max(min(columns, rows * width // height), 1)
+    top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
+    part = pixels[top : top + crop_height, left : left + crop_width]
+    resized = np.empty((height, width, channels), "float32")
+    for channel in range(channels):  # Pillow has no image of several floats
+        plane = Image.fromarray(part[..., channel].astype("float32"))
+        resized[..., channel] = plane.resize((width, height), Image.Resampling.BILINEAR)
+    return np.rint(resized).astype("uint8")
 
 
 def read_image(path, height, width, channels):
@@ -139,14 +193,22 @@ def read_image(path, height, width, channels):
         A float32 array of shape `(height, width, channels)` in [-1, 1].
 
     Raises:
-        InputError: When the file cannot be read as an image.
+        BrokenImageError: When the file cannot be read as an image.
     """
-    image = _picture(decode_image(path, channels))
-    image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, "float32").reshape(height, width, channels)
-    return pixels / 127.5 - 1.0
+    pixels = fit_image(decode_image(path, channels), height, width)
+    return pixels.astype("float32") / 127.5 - 1.0
+
+
+def _reason(error):
+    """What is wrong with an image file, in a few words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a JPEG, PNG, GIF, BMP or WebP image"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return reason.splitlines()[0]
 
 
 def _picture(pixels):
-    """A Pillow image of a uint8 array with one channel, three, or none."""
+    """A Pillow image of an array with one channel, several, or none."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

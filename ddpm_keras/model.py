@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from ddpm_keras.images import make_grid
+from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.reverse import ReverseProcess
 
 
@@ -81,12 +82,18 @@ class DiffusionModel(keras.Model):
         self._reverse_process = None
         self.built = True
 
-    def compile(self, *args, **kwargs):
-        """Keras' `compile`; also builds optimizer, loss and metrics at once.
+    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
+        """Keras' `compile`, with an optimizer that leaves out non-finite updates.
 
-        Everything exists before `fit`, so that the first step is traced only once.
+        Optimizer, loss and metrics are built at once: with everything there before
+        `fit`, the first step is traced only once. `SkipNonFinite` wraps the optimizer,
+        unless it scales the loss and so skips by itself, as float16 needs.
         """
-        super().compile(*args, **kwargs)
+        optimizer = keras.optimizers.get(optimizer)
+        scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if not scales and self.compute_dtype != "float16":
+            optimizer = SkipNonFinite(optimizer)
+        super().compile(optimizer, loss, **kwargs)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
         noise = ops.zeros((1, *self.network.output.shape[1:]))

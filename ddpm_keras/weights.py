@@ -37,7 +37,7 @@ def save_weights(network, path, config):
         config: The `Config` of the run.
     """
     arrays = {w.path: np.ascontiguousarray(w.numpy()) for w in network.weights}
-    metadata = {"format": "ddpm_keras", "config": config.model_dump_json()}
+    metadata = {"config": config.model_dump_json()}
     with written_whole(path) as temporary:
         # Not with `save_file`, whose error on a full disk is no OSError.
         temporary.write_bytes(save(arrays, metadata))

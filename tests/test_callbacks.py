@@ -1,4 +1,4 @@
-"""Pictures of samples and saved weights, between epochs."""
+"""Pictures of samples, between epochs; `test_resume` has the checkpoints."""
 
 import sys
 import types
@@ -6,19 +6,12 @@ import types
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
-from safetensors.numpy import load_file
 
-from ddpm_keras.callbacks import SampleGrid, SaveWeights
-from ddpm_keras.config import Config
+from ddpm_keras.callbacks import SampleGrid
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.images import make_grid
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.petals import draw_flowers
-from ddpm_keras.weights import read_config
-
-CONFIG = Config(dataset_name="petals", seed=3)
 
 
 class FakeModel:
@@ -133,79 +126,3 @@ def test_grid_is_shown_in_a_notebook(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     run(SampleGrid(tmp_path, every=2), FakeModel(), 4)
     assert shown == [str(tmp_path / f"epoch-000{n}.png") for n in (2, 4)]
-
-
-# SaveWeights.
-
-
-@pytest.mark.parametrize(
-    "every, epochs, wanted",
-    [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (10, 3, [3])],
-)
-def test_weights_are_saved_every_few_epochs_and_at_the_last(
-    tmp_path, model, every, epochs, wanted
-):
-    path = tmp_path / "weights.safetensors"
-    callback = SaveWeights(path, CONFIG, every=every)
-    callback.set_model(model)
-    callback.set_params({"epochs": epochs})
-    saved = []
-    for epoch in range(epochs):
-        callback.on_epoch_end(epoch)
-        if path.exists():
-            saved.append(epoch + 1)
-            path.unlink()
-    assert saved == wanted
-
-
-def test_averaged_weights_are_saved_and_the_last_ones_stay(tmp_path, model):
-    path = tmp_path / "weights.safetensors"
-    callback = SaveWeights(path, CONFIG, every=1)
-    callback.set_model(model)
-    callback.set_params({"epochs": 2})
-    for epoch in range(2):
-        for number, network in enumerate((model.network, model.ema_network)):
-            value = 10 * epoch + number
-            network.set_weights([np.full(w.shape, value) for w in network.weights])
-        callback.on_epoch_end(epoch)
-        arrays = load_file(path)
-        assert set(arrays) == {w.path for w in model.ema_network.weights}
-        assert all((array == 10 * epoch + 1).all() for array in arrays.values())
-    assert names(tmp_path) == [path.name]
-
-
-def test_configuration_is_in_the_file(tmp_path, model):
-    run(SaveWeights(tmp_path / "w.safetensors", CONFIG), model, 1)
-    assert read_config(tmp_path / "w.safetensors") == CONFIG
-
-
-# In `fit`.
-
-
-def test_fit_writes_both_from_the_averaged_weights(tmp_path, model):
-    model.compile(loss="mean_squared_error", optimizer=keras.optimizers.Adam(0.1))
-    images = draw_flowers(4, 8).astype("float32") / 127.5 - 1
-    path = tmp_path / "weights.safetensors"
-    model.fit(
-        tf.data.Dataset.from_tensors(images).repeat(),
-        epochs=3,
-        steps_per_epoch=2,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            SaveWeights(path, CONFIG, every=2),
-            SampleGrid(tmp_path / "samples", every=2, num_images=2, seed=1),
-        ],
-    )
-    assert names(tmp_path / "samples") == ["epoch-0002.png", "epoch-0003.png"]
-    arrays = load_file(path)
-    averages, weights = model.ema_network.get_weights(), model.network.get_weights()
-    names_of = [w.path for w in model.ema_network.weights]
-    for name, average, weight in zip(names_of, averages, weights, strict=True):
-        np.testing.assert_array_equal(arrays[name], average)
-        assert np.abs(average - weight).max() > 1e-3
-
-    # The grid of the last epoch is that of the weights as they now are.
-    grid = make_grid(model.generate_images(2, seed=1, verbose=0))
-    with Image.open(tmp_path / "samples" / "epoch-0003.png") as image:
-        np.testing.assert_array_equal(np.asarray(image), grid)

@@ -212,7 +212,7 @@ def test_average_is_frozen(make_model):
     assert trainable == {id(v) for v in model.network.trainable_variables}
     assert not model.ema_network.trainable_variables
     # Adam: two slots for each weight, the step number and the learning rate.
-    assert len(model.optimizer.variables) == 2 * len(trainable) + 2
+    assert len(model.optimizer.inner_optimizer.variables) == 2 * len(trainable) + 2
 
 
 def test_average_starts_equal(make_network):

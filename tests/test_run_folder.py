@@ -75,7 +75,7 @@ def test_folder_that_holds_something_is_refused_and_kept():
 def test_run_is_not_written_over():
     folder = make_run_folder(CONFIG, "a", "mine")
     before = (folder / "config.yaml").read_bytes()
-    with pytest.raises(InputError, match="mine is not empty"):
+    with pytest.raises(InputError, match="mine holds a run; add --resume"):
         make_run_folder(Config(), "a", "mine")
     assert (folder / "config.yaml").read_bytes() == before
 

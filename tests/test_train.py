@@ -93,8 +93,11 @@ def trained(workplace):
 
 def test_run_folder_is_numbered_and_holds_all(trained):
     run, _ = trained
-    wanted = ["config.yaml", "log.csv", "samples", "weights.safetensors"]
-    assert names(run) == wanted
+    assert names(run) == [
+        *(".lock", "best.safetensors", "checkpoints", "config.yaml", "log.csv"),
+        *("samples", "weights.safetensors"),
+    ]
+    assert names(run / "checkpoints") == ["step-00000006"]
     assert names(run / "samples") == ["epoch-0002.png"]
     assert names(run.parent) == ["001"]
 
@@ -161,7 +164,7 @@ def test_same_seed_gives_the_same_log_and_weights(trained, tmp_path):
     assert "Traceback" not in run.stderr
 
     again, first = tmp_path / "again", trained[0]
-    assert names(again) == ["config.yaml", "log.csv", "weights.safetensors"]
+    assert set(names(first)) - set(names(again)) == {"samples"}
     assert (again / "log.csv").read_text() == (first / "log.csv").read_text()
     arrays, again = (load_file(r / "weights.safetensors") for r in (first, again))
     assert set(arrays) == set(again)
@@ -201,8 +204,8 @@ def test_folder_of_images_without_validation(tmp_path):
 
 
 def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
-    from ddpm_keras import data
-    from ddpm_keras.callbacks import SampleGrid, SaveWeights
+    from ddpm_keras import training
+    from ddpm_keras.callbacks import Checkpoints, SampleGrid
     from ddpm_keras.model import DiffusionModel
 
     calls = {}
@@ -214,8 +217,8 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
 
         return kept
 
-    monkeypatch.setattr(data, "split_images", keep("split", data.split_images))
-    monkeypatch.setattr(data, "make_batches", keep("batches", data.make_batches))
+    for name in ("split_images", "make_batches"):
+        monkeypatch.setattr(training, name, keep(name, getattr(training, name)))
     monkeypatch.setattr(DiffusionModel, "fit", keep("fit", lambda *_, **__: None))
     keys = {
         "seed": 21,
@@ -233,22 +236,23 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
         "sampler": "ddim",
         "sample_steps": 7,
         "save_every": 3,
+        "keep": 4,
     }
     flags = [word for key in keys for word in (f"--{key}", str(keys[key]).lower())]
     run = str(tmp_path / "run")
     status, _ = run_script("--config", "tiny.yaml", "--run-dir", run, *flags)
     assert status == 0
 
-    (_, *split), _ = calls["split"]
+    (_, *split), _ = calls["split_images"]
     assert split == [0.25, 21]
-    (_, *sizes), options = calls["batches"]
+    (_, *sizes), options = calls["make_batches"]
     assert sizes == [3, 5]
-    assert options == {"seed": 21, "random_flip": False}
+    assert options == {"seed": 21, "random_flip": False, "first_step": 0}
 
     (model, batches), options = calls["fit"]
     assert batches.element_spec.shape == (3, 8, 8, 3)
     assert (options["epochs"], options["steps_per_epoch"]) == (5, 4)
-    assert type(model.optimizer).__name__ == "AdamW"
+    assert type(model.optimizer.inner_optimizer).__name__ == "AdamW"
     assert float(model.optimizer.learning_rate) == 0.25
     assert model.loss == "huber"
     assert (model.ema, model.seed) == (0.75, 21)
@@ -257,8 +261,8 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     assert grids.every == 4
     wanted = {"num_images": 6, "seed": 21, "sampler": "ddim", "steps": 7}
     assert grids.options == wanted
-    (saves,) = [c for c in options["callbacks"] if isinstance(c, SaveWeights)]
-    assert saves.every == 3
+    (saves,) = [c for c in options["callbacks"] if isinstance(c, Checkpoints)]
+    assert (saves.config.save_every, saves.config.keep) == (3, 4)
 
 
 # `--dry-run`.
@@ -299,7 +303,8 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "argv, told",
     [
-        ([], "the following arguments are required: --config"),
+        ([], "--config: name the configuration, a YAML file"),
+        (["--config", "tiny.yaml", "--resume"], "--resume: name the run's folder"),
         (["--config", "tiny.yml"], "did you mean tiny.yaml?"),
         (["--config", "nowhere/a.yaml"], "nowhere/a.yaml: no such file"),
         (["--config", "tiny.yaml", "--num-epoch", "3"], "unknown flag --num-epoch:"),
@@ -310,7 +315,7 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
         (["--config", "tiny.yaml", "--batch_size", "13"], "batch_size: 12 training"),
         (
             "--config tiny.yaml --dataset_name folder --data_dir nowhere".split(),
-            "data_dir: nowhere is not a folder",
+            "data_dir: 0 images found in nowhere",
         ),
         (["--config", "tiny.yaml", "--run-dir", "."], "--run-dir: . is not empty"),
         (["--config", "tiny.yaml", "--run-dir", "tiny.yaml"], "--run-dir: cannot"),
@@ -318,12 +323,16 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
     ids=lambda value: "" if isinstance(value, str) else " ".join(value[2:]),
 )
 def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
-    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+    def files():
+        paths = sorted(workplace.rglob("*"))
+        return [(path, path.is_file() and path.stat().st_mtime_ns) for path in paths]
+
+    before = files()
     assert run_command(TRAIN.main, argv) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and told in error
     assert error.endswith("\n") and error.count("\n") == 1
-    assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+    assert files() == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,228 @@
+"""A run, from its configuration to trained weights, in its folder."""
+
+import hashlib
+import os
+import sys
+from importlib.metadata import version
+
+import keras
+
+from ddpm_keras import checkpoint
+from ddpm_keras.callbacks import Checkpoints, SampleGrid
+from ddpm_keras.data import (
+    check_fills_batch,
+    load_images_and_skipped,
+    make_batches,
+    make_validation_batches,
+    split_images,
+)
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import InputError
+from ddpm_keras.files import written_whole
+from ddpm_keras.model import DiffusionModel
+from ddpm_keras.stop_signal import Stopped, StopSignal
+from ddpm_keras.training_state import load_state
+from ddpm_keras.unet import build_unet
+from ddpm_keras.weights import RUN_WEIGHTS
+
+
+def train(config, folder):
+    """Train in a run's folder, from its newest checkpoint on if it has one.
+
+    Args:
+        config: The `Config` of the run.
+        folder: The run's folder, as `run_folder` makes it, locked.
+
+    Returns:
+        The exit status: 0, or 128 and the signal that stopped the run.
+
+    Raises:
+        InputError: When data or keys are not possible, or the checkpoints are of
+            other data or another model.
+        RunError: When the training diverges, or nothing can be saved.
+    """
+    images, skipped = load_images_and_skipped(config)
+    if skipped:
+        with written_whole(folder / "skipped_images.txt") as file:
+            file.write_text("\n".join(skipped) + "\n", encoding="utf-8")
+    images, held_out = split_images(images, config.validation_fraction, config.seed)
+    print(f"data: {len(images):,} images to train on, {len(held_out):,} held out")
+    check_fills_batch(len(images), config.batch_size)
+    steps_per_epoch = len(images) // config.batch_size
+    model = build_model(config)
+    print(f"network: {model.network.count_params():,} parameters")
+    print(f"run: {folder}")
+
+    # Where to begin.
+    facts = {
+        "images": hashlib.sha256(images).hexdigest(),
+        "machine": _machine(),
+        "best": None,
+    }
+    first_step, facts = restore_run(folder, model, facts)
+    last_step = steps_per_epoch * config.num_epochs
+    if first_step >= last_step:
+        print(f"nothing to do: {folder} has done its {config.num_epochs} epochs")
+        return 0
+    if first_step:
+        print(f"resumed: after step {first_step:,} of {last_step:,}")
+        _cut_log(folder / "log.csv", first_step // steps_per_epoch)
+        model.optimizer.learning_rate = config.learning_rate
+
+    with StopSignal() as stop:
+        checkpoints = Checkpoints(
+            folder, config, steps_per_epoch, first_step, facts, stop
+        )
+        grids = SampleGrid(
+            folder / "samples",
+            every=config.sample_every,
+            num_images=config.num_samples,
+            seed=config.seed,
+            sampler=config.sampler,
+            steps=config.sample_steps,
+        )
+        callbacks = [
+            keras.callbacks.CSVLogger(str(folder / "log.csv"), append=first_step > 0),
+            checkpoints,
+            grids,
+        ]
+        if config.tensorboard:
+            logs = keras.callbacks.TensorBoard(str(folder / "tensorboard"))
+            callbacks.append(logs)
+        try:
+            if first_step and first_step % steps_per_epoch == 0:
+                with stop.stoppable():  # the run may have stopped before this grid
+                    grids.draw_missing(first_step // steps_per_epoch)
+            fit(model, config, images, held_out, first_step, callbacks)
+        except Stopped as stopped:
+            checkpoints.save(last=True)
+            print(
+                f"stopped: after step {checkpoints.step:,} of {last_step:,}; go on "
+                f"with: python scripts/train.py --run-dir {folder} --resume"
+            )
+            return stopped.status
+    print(f"weights: {folder / RUN_WEIGHTS}")
+    if config.sample_every:
+        print(f"samples: {grids.path(config.num_epochs)}")
+    return 0
+
+
+def build_model(config):
+    """The compiled `DiffusionModel` of a configuration, with weights of its seed.
+
+    Raises:
+        InputError: When Keras has no such activation or optimizer.
+    """
+    keras.utils.set_random_seed(config.seed)
+    try:
+        keras.activations.get(config.activation)
+        optimizer = keras.optimizers.get(config.optimizer)
+        optimizer.learning_rate = config.learning_rate
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"activation, optimizer: Keras has no {config.activation!r} or no "
+            f"{config.optimizer!r}; use names such as swish and adam"
+        ) from error
+    network = build_unet(**config.unet_arguments())
+    diffusion = GaussianDiffusion(**config.diffusion_arguments())
+    model = DiffusionModel(
+        network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
+    )
+    model.compile(loss=config.loss, optimizer=optimizer)
+    return model
+
+
+def restore_run(folder, model, facts):
+    """Set a model to the newest checkpoint of a run's folder, if there is one.
+
+    Args:
+        folder: The run's folder, locked.
+        model: A compiled `DiffusionModel`.
+        facts: What is true of this start: the images' hash, the machine, no best loss.
+
+    Returns:
+        The number of steps done, 0 without a checkpoint, and the facts to go on with.
+
+    Raises:
+        InputError: When the checkpoints are damaged, or not of these images or model.
+    """
+    checkpoint.remove_leftovers(folder)
+    found = checkpoint.restore(folder, warn=_warn)
+    if found is None:
+        return 0, facts
+    step, arrays, before = found
+    if before["images"] != facts["images"]:
+        raise InputError(
+            f"--resume: the training images are not those that {folder} was begun "
+            "with; bring those back, or start a new run"
+        )
+    load_state(model, arrays)
+    was, now = before["machine"], facts["machine"]
+    other = [
+        f"{key} {was.get(key)} -> {now[key]}" for key in now if was[key] != now[key]
+    ]
+    if other:
+        _warn(f"{', '.join(other)}: the run goes on, not bit for bit as before")
+    return step, {**facts, "best": before["best"]}
+
+
+def fit(model, config, images, held_out, first_step, callbacks):
+    """Keras' `fit` over the steps of a run, from any step on."""
+    steps_per_epoch = len(images) // config.batch_size
+    epoch, steps_done = divmod(first_step, steps_per_epoch)
+    validation = None
+    if len(held_out):
+        validation = make_validation_batches(held_out, config.batch_size)
+
+    def fit_from(epoch, steps, callbacks):
+        batches, _ = make_batches(
+            images,
+            config.batch_size,
+            config.num_epochs,
+            seed=config.seed,
+            random_flip=config.random_flip,
+            first_step=steps_per_epoch * (epoch + 1) - steps,
+        )
+        model.fit(
+            batches,
+            initial_epoch=epoch,
+            epochs=config.num_epochs,
+            steps_per_epoch=steps,
+            validation_data=validation,
+            callbacks=callbacks,
+            shuffle=False,  # `make_batches` has done so
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+    if steps_done:  # the rest of an epoch; Keras can begin one only at its start
+        fit_from(epoch, steps_per_epoch - steps_done, [*callbacks, _OneEpoch()])
+        epoch += 1
+    if epoch < config.num_epochs:
+        fit_from(epoch, steps_per_epoch, callbacks)
+
+
+class _OneEpoch(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def _cut_log(path, epochs):
+    """Leave the rows of the first epochs: later ones are run again."""
+    if path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        with written_whole(path) as temporary:
+            temporary.write_bytes(b"".join(lines[: 1 + epochs]))
+
+
+def _machine():
+    """What may change results in their last bits."""
+    packages = ["keras", "numpy", keras.backend.backend()]
+    return {
+        "backend": keras.backend.backend(),
+        "cores": len(os.sched_getaffinity(0)),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _warn(text):
+    print(f"warning: {text}", file=sys.stderr)

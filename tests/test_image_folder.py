@@ -1,0 +1,277 @@
+"""Folders of images, good and bad."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_keras import image_folder
+from ddpm_keras.config import Config
+from ddpm_keras.data import load_images, load_images_and_skipped
+from ddpm_keras.errors import InputError
+from ddpm_keras.image_folder import find_images
+from ddpm_keras.images import BrokenImageError, decode_image
+
+
+def folder_config(folder, **keys):
+    """A configuration for 8x8 images, whose network takes any."""
+    network = {"img_size": 8, "channel_multiplier": [1], "has_attention": [False]}
+    return Config(dataset_name="folder", data_dir=str(folder), **network, **keys)
+
+
+def refusal(function, config):
+    with pytest.raises(InputError) as error:
+        function(config)
+    return str(error.value)
+
+
+# A folder of images.
+
+LOOKED_FOR = ".jpg, .jpeg, .png, .gif, .bmp, .webp"
+NAMES = ["a.png", "b.bmp", "b/flower.JPG", "c/d/rose ü é.webp", "c/e.jpeg", "d.Png"]
+
+
+def fill(folder, names, size=8):
+    """Image k is grey 40 * k, so that one sees which it is."""
+    for k, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (size, size), (40 * k,) * 3).save(folder / name)
+
+
+def test_folder_is_read_to_its_leaves_in_the_order_of_paths(tmp_path):
+    fill(tmp_path, NAMES)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "c" / "png").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    images = load_images(folder_config(tmp_path))
+    assert (images.dtype, images.shape) == (np.uint8, (6, 8, 8, 3))
+    greys = np.rint(images.mean(axis=(1, 2, 3)) / 40)
+    np.testing.assert_array_equal(greys, [0, 1, 2, 3, 4, 5])
+
+
+def test_link_to_a_parent_folder_ends_nowhere(tmp_path):
+    fill(tmp_path, NAMES)
+    (tmp_path / "c" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert len(load_images(folder_config(tmp_path))) == 6
+
+
+def test_link_to_an_image_is_an_image(tmp_path):
+    fill(tmp_path, ["elsewhere/a.png"])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "b.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    assert len(load_images(folder_config(tmp_path / "data"))) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_name_that_is_not_utf_8_is_a_name(tmp_path):
+    fill(tmp_path, ["a.png"])
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    assert len(load_images(folder_config(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_missing_folder_is_told(tmp_path, kind):
+    folder = tmp_path / "data"
+    if kind == "file":
+        folder.touch()
+    assert refusal(load_images, folder_config(folder)) == (
+        f"data_dir: 0 images found in {folder} (looked for {LOOKED_FOR}): it is not "
+        "a folder; name one that holds some"
+    )
+
+
+def test_folder_without_images_is_told(tmp_path):
+    (tmp_path / "a.txt").touch()
+    assert refusal(load_images, folder_config(tmp_path)) == (
+        f"data_dir: 0 images found in {tmp_path} (looked for {LOOKED_FOR}); name a "
+        "folder that holds some"
+    )
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    # As file managers leave them: some hold images, and some only look like it.
+    fill(tmp_path, ["a.png", ".thumbnails/a.png"])
+    (tmp_path / "._a.jpg").write_text("no image")
+    assert len(load_images(folder_config(tmp_path))) == 1
+    # Not if the folder itself is hidden, or lies in one.
+    assert len(load_images(folder_config(tmp_path / ".thumbnails"))) == 1
+
+
+def test_subfolder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+    fill(tmp_path, ["a.png", "locked/b.png"])
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert refusal(load_images, folder_config(tmp_path)) == (
+        f"data_dir: cannot look into {tmp_path / 'locked'} (Permission denied); allow "
+        "it, or name another folder"
+    )
+
+
+def test_folder_needs_no_tensorflow(tmp_path):
+    fill(tmp_path, NAMES)
+    code = (
+        "import sys; sys.modules.update(tensorflow=None, keras=None)\n"
+        "from ddpm_keras import Config, load_images\n"
+        "from ddpm_keras.data import check_data_set\n"
+        "config = Config(dataset_name='folder', data_dir=sys.argv[1], batch_size=6)\n"
+        "check_data_set(config)\n"
+        "assert load_images(config).shape == (6, 64, 64, 3)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+# Images that cannot be read.
+
+NO_IMAGE = "not a JPEG, PNG, GIF, BMP or WebP image"
+BAD = [
+    "cut.jpg",
+    "empty.png",
+    "half.png",
+    "loop.jpg",
+    "nowhere.png",
+    "page.jpg",
+    "two\nlines.png",
+]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder with every kind of trouble: `BAD`, and eight good images, all red."""
+    folder = tmp_path / "mixed"
+    (folder / "deeper").mkdir(parents=True)
+    red = Image.new("RGB", (40, 30), (255, 0, 0))
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype="uint8")
+    for name in ("cut.jpg", "half.png"):
+        Image.fromarray(noise).save(folder / name)
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "page.jpg").write_text("<!DOCTYPE html><title>Not found</title>")
+    (folder / "two\nlines.png").touch()
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "nowhere.png").symlink_to("no such file")
+    (folder / "deeper" / "loop").symlink_to(folder, target_is_directory=True)
+    blue = Image.new("RGB", (40, 30), (0, 0, 255))
+    red.save(folder / "anime.gif", save_all=True, append_images=[blue])
+    Image.fromarray(np.full((9, 9), 19595, "uint16")).save(folder / "deep.png")
+    red.save(folder / "deeper" / "ü é 花.jpg", quality=100)
+    Image.new("RGB", (1, 1), (255, 0, 0)).save(folder / "dot.png")
+    Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(folder / "ink.jpg", quality=100)
+    red.save(folder / "still.gif")
+    Image.new("RGBA", (40, 30), (255, 0, 0, 99)).save(folder / "see-through.png")
+    red.save(folder / "z.JPEG", quality=100)
+    return folder
+
+
+def named(folder):
+    """Each of `BAD` as it is named, with why it cannot be read."""
+    lines = []
+    for name in BAD:
+        with pytest.raises(BrokenImageError) as error:
+            decode_image(folder / name, 3)
+        shown = repr(name) if "\n" in name else name
+        lines.append(f"{shown} ({error.value.reason})")
+    return lines
+
+
+def test_every_image_that_cannot_be_read_is_named(mixed):
+    assert refusal(load_images, folder_config(mixed)) == (
+        f"data_dir: 7 of 15 images in {mixed} cannot be read: "
+        f"{', '.join(named(mixed))}; remove or replace each, or train on the rest "
+        "with --skip_bad true"
+    )
+
+
+def test_rest_is_all_there_when_bad_images_are_skipped(mixed, capsys):
+    config = folder_config(mixed, skip_bad=True, img_channels=1)
+    images, skipped = load_images_and_skipped(config)
+    assert skipped == named(mixed)
+    assert capsys.readouterr() == (
+        "",
+        f"data_dir: 7 of 15 images in {mixed} cannot be read and are left out: "
+        f"{', '.join(skipped)}\n",
+    )
+    # Each of the good images is as bright as red is: 0.299 * 255.
+    assert images.shape == (8, 8, 8, 1)
+    np.testing.assert_allclose(images.astype(int), 76, atol=2)
+    np.testing.assert_array_equal(load_images(config), images)
+
+
+def test_skipping_changes_nothing_in_a_good_folder(tmp_path, capsys):
+    fill(tmp_path, NAMES)
+    images = load_images(folder_config(tmp_path))
+    left, skipped = load_images_and_skipped(folder_config(tmp_path, skip_bad=True))
+    np.testing.assert_array_equal(left, images)
+    assert (skipped, capsys.readouterr().err) == ([], "")
+
+
+def test_skipped_images_leave_the_others_in_their_order(tmp_path):
+    fill(tmp_path, ["a.png", "b.png", "c.png", "d.png", "e.png"])
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "d.png").write_bytes(b"")
+    images, skipped = load_images_and_skipped(folder_config(tmp_path, skip_bad=True))
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [0, 80, 160])
+    assert skipped == [f"b.png ({NO_IMAGE})", f"d.png ({NO_IMAGE})"]
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_folder_of_bad_images_alone_is_refused(tmp_path, skip_bad):
+    (tmp_path / "a.png").touch()
+    assert refusal(load_images, folder_config(tmp_path, skip_bad=skip_bad)) == (
+        f"data_dir: 1 of 1 images in {tmp_path} cannot be read: a.png ({NO_IMAGE}); "
+        "remove or replace each"
+    )
+
+
+def test_many_bad_images_are_listed_in_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / "data"
+    fill(folder, ["good.png"])
+    lines = [f"{k:02}.jpg ({NO_IMAGE})" for k in range(30)]
+    for k in range(30):
+        (folder / f"{k:02}.jpg").touch()
+    message = refusal(load_images, folder_config(folder))
+    (listed,) = tmp_path.glob("*.txt")
+    first = f"{', '.join(lines[:20])} and 10 more"
+    assert message == (
+        f"data_dir: 30 of 31 images in {folder} cannot be read: {first}, all listed "
+        f"in {listed}; remove or replace each, or train on the rest with --skip_bad "
+        "true"
+    )
+    assert listed.read_text().splitlines() == lines
+    # When they are skipped, the caller has the list.
+    _, skipped = load_images_and_skipped(folder_config(folder, skip_bad=True))
+    assert skipped == lines
+    assert capsys.readouterr().err == (
+        f"data_dir: 30 of 31 images in {folder} cannot be read and are left out: "
+        f"{first}\n"
+    )
+
+
+def test_image_that_vanishes_before_it_is_read_is_named(tmp_path, monkeypatch):
+    fill(tmp_path, NAMES)
+
+    def find_and_lose(folder):
+        paths = find_images(folder)
+        (tmp_path / "d.Png").unlink()
+        return paths
+
+    monkeypatch.setattr(image_folder, "find_images", find_and_lose)
+    assert refusal(load_images, folder_config(tmp_path)) == (
+        f"data_dir: 1 of 6 images in {tmp_path} cannot be read: d.Png (No such file "
+        "or directory); remove or replace each, or train on the rest with --skip_bad "
+        "true"
+    )

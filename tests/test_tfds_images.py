@@ -1,0 +1,310 @@
+"""Data sets of TensorFlow Datasets, on the disk and from a server."""
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.download import downloader
+
+from ddpm_keras.config import Config
+from ddpm_keras.data import load_images
+from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.petals import draw_flower
+
+
+def refusal(function, config, error=InputError):
+    with pytest.raises(error) as raised:
+        function(config)
+    return str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(tmp_path_factory):
+    """`oxford_flowers102`, a few flowers in place of its own, and `words`."""
+    root = tmp_path_factory.mktemp("tfds")
+    flowers = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(),
+            "label": tfds.features.ClassLabel(num_classes=102),
+            "file_name": tfds.features.Text(),
+        }
+    )
+
+    def example(k):
+        file = io.BytesIO()
+        image = Image.fromarray(draw_flower(0, k, 16))
+        image.save(file, "jpeg", quality=100, subsampling=0)
+        file.seek(0)
+        return {"image": file, "label": k, "file_name": f"image_{k:05d}.jpg"}
+
+    splits = {"train": range(0, 5), "test": range(5, 8), "validation": range(8, 12)}
+    write_tfds(root / "oxford_flowers102" / "2.1.1", flowers, splits, example)
+    text = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+    splits = {"train": range(2)}
+    write_tfds(root / "words" / "1.0.0", text, splits, lambda k: {"text": str(k)})
+    return root
+
+
+def write_tfds(folder, features, splits, example):
+    folder.mkdir(parents=True)
+    infos = []
+    for split, numbers in splits.items():
+        records = [features.serialize_example(example(k)) for k in numbers]
+        name = f"{folder.parent.name}-{split}.tfrecord-00000-of-00001"
+        with tf.io.TFRecordWriter(str(folder / name)) as writer:
+            for record in records:
+                writer.write(record)
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[len(records)],
+                num_bytes=sum(map(len, records)),
+            )
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=features,
+        split_infos=infos,
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+
+
+def tfds_config(folder, img_size=16, **keys):
+    network = {"channel_multiplier": [1], "has_attention": [False]}
+    return Config(data_dir=str(folder), img_size=img_size, **network, **keys)
+
+
+def assert_flowers(images, numbers, channels=3):
+    wanted = [draw_flower(0, k, 16, channels) for k in numbers]
+    assert images.dtype == np.uint8
+    assert images.shape == np.shape(wanted)
+    # JPEG changes colours a little; another flower is far off.
+    difference = np.abs(images.astype(int) - wanted).mean(axis=(1, 2, 3))
+    assert difference.max() < 8
+
+
+def test_tfds_train_split_is_read(tfds_dir):
+    assert_flowers(load_images(tfds_config(tfds_dir)), range(5))
+
+
+def test_tfds_splits_are_joined(tfds_dir):
+    config = tfds_config(tfds_dir, splits=["train", "validation"])
+    assert_flowers(load_images(config), [0, 1, 2, 3, 4, 8, 9, 10, 11])
+
+
+def test_tfds_images_are_resized_and_grey_if_asked(tfds_dir):
+    config = tfds_config(tfds_dir, splits=["test"], img_channels=1)
+    assert_flowers(load_images(config), range(5, 8), channels=1)
+    images = load_images(tfds_config(tfds_dir, img_size=[4, 8]))
+    assert images.shape == (5, 4, 8, 3)
+
+
+def test_tfds_data_dir_of_the_environment_is_read(tfds_dir, tmp_path):
+    # TFDS looks at the variable when it is imported: this needs its own process.
+    code = (
+        "import numpy; from ddpm_keras import Config, load_images; "
+        "config = Config(img_size=16, splits=['validation', 'train']); "
+        "numpy.save('images.npy', load_images(config))"
+    )
+    environment = {**os.environ, "TFDS_DATA_DIR": str(tfds_dir)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    images = np.load(tmp_path / "images.npy")
+    assert_flowers(images, [8, 9, 10, 11, 0, 1, 2, 3, 4])
+
+
+def test_unknown_split_is_told_with_those_there_are(tfds_dir):
+    config = tfds_config(tfds_dir, splits=["train", "valid"])
+    assert refusal(load_images, config) == (
+        "splits: 'oxford_flowers102' has no split 'valid'; "
+        "it has train, test, validation"
+    )
+
+
+def test_unknown_data_set_is_told(tfds_dir):
+    config = tfds_config(tfds_dir, dataset_name="oxford_flower")
+    assert refusal(load_images, config) == (
+        "dataset_name: no TFDS data set is called 'oxford_flower'; use one of "
+        'tensorflow.org/datasets, or "petals", or "folder"'
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["Oxford Flowers", "a/b/c", "oxford_flowers102:9.9.9", "words/big"]
+)
+def test_impossible_data_set_names_are_told(tfds_dir, name):
+    message = refusal(load_images, tfds_config(tfds_dir, dataset_name=name))
+    assert message.startswith("dataset_name: ")
+    assert repr(name) in message
+
+
+def test_data_set_without_images_is_told(tfds_dir):
+    config = tfds_config(tfds_dir, dataset_name="words")
+    assert refusal(load_images, config) == (
+        "dataset_name: 'words' has no feature called image"
+    )
+
+
+def test_damaged_copy_is_told(tfds_dir, tmp_path):
+    shutil.copytree(tfds_dir, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "oxford_flowers102" / "2.1.1"
+    (record,) = folder.glob("*train*")
+    record.write_bytes(record.read_bytes()[:-100])
+    message = refusal(load_images, tfds_config(tmp_path), RunError)
+    assert message.startswith("dataset_name: cannot read 'oxford_flowers102' (")
+    end = f"); delete {folder}, and the next run prepares it anew"
+    assert message.endswith(end)
+    assert "\n" not in message
+
+
+# Downloads that fail.
+
+
+def archive():
+    """Three flowers in a zip file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        for k in range(3):
+            with members.open(f"{k}.png", "w") as member:
+                Image.fromarray(draw_flower(0, k, 16)).save(member, "png")
+    return file.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `sent` under a length of its own, or the status 404 for None."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.whole = self.sent = archive()
+        self.url = f"http://127.0.0.1:{self.server_port}/flowers.zip"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.server.sent is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.whole)))
+        self.end_headers()
+        self.wfile.write(self.server.sent)
+
+    def log_message(self, *args):
+        """Not on stderr."""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server with the archive of the TFDS data set `served_flowers`."""
+    server = Server()
+
+    class ServedFlowers(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        url_infos = {
+            server.url: tfds.core.download.checksums.UrlInfo(
+                size=tfds.core.utils.Size(len(server.whole)),
+                checksum=hashlib.sha256(server.whole).hexdigest(),
+                filename="flowers.zip",
+            )
+        }
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"image": tfds.features.Image()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            folder = dl_manager.download_and_extract(server.url)
+            return {"train": self._generate_examples(folder)}
+
+        def _generate_examples(self, path):
+            for image in path.glob("*.png"):
+                yield image.name, {"image": image}
+
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def config(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloader, "MAX_RETRIES", 0)  # they take minutes
+    server.sent = server.whole
+    return tfds_config(tmp_path, dataset_name="served_flowers")
+
+
+def failure(config):
+    """Why a data set cannot be downloaded; the rest of the message never changes."""
+    message = refusal(load_images, config, RunError)
+    start = "dataset_name: cannot download 'served_flowers': "
+    end = (
+        "; name the TFDS directory of a copy by --data_dir or TFDS_DATA_DIR, or train "
+        "on a folder of images by --dataset_name folder --data_dir PATH"
+    )
+    assert message.startswith(start) and message.endswith(end)
+    assert "\n" not in message
+    return message[len(start) : -len(end)]
+
+
+def test_missing_file_is_told(server, config):
+    server.sent = None
+    assert failure(config) == f"Failed to get url {server.url}. HTTP code: 404"
+
+
+def test_download_that_breaks_off_is_told(server, config):
+    server.sent = server.whole[:1000]
+    missing = len(server.whole) - 1000
+    assert failure(config) == (
+        f"Connection broken: IncompleteRead(1000 bytes read, {missing} more expected)"
+    )
+
+
+def test_file_with_another_checksum_is_told(server, config):
+    server.sent = server.whole[:-1] + b"?"
+    said = failure(config)
+    assert said.startswith(f"Artifact {server.url}, downloaded to ")
+    assert said.endswith(", has wrong checksum")
+
+
+def test_lack_of_a_network_is_told(server, config, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    assert failure(config) == f"no answer from {server.url}"
+
+
+def test_full_disk_is_told(config, monkeypatch):
+    def download(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/flowers.zip")
+
+    monkeypatch.setattr(downloader._Downloader, "_sync_download", download)
+    assert failure(config) == "[Errno 28] No space left on device: '/data/flowers.zip'"
+
+
+@pytest.mark.parametrize("length", [None, 1000, -1])
+def test_failed_download_does_not_stand_in_the_way_of_the_next(server, config, length):
+    server.sent = None if length is None else server.whole[:length]
+    failure(config)
+    server.sent = server.whole
+    means = [draw_flower(0, k, 16).mean() for k in range(3)]
+    loaded = load_images(config).mean(axis=(1, 2, 3))
+    np.testing.assert_array_equal(sorted(loaded), sorted(means))
