@@ -1,10 +1,13 @@
 """Sampled images to disk, as they come: a grid, a folder of PNGs, or an `.npz`.
 
-Every writer takes an iterable of `(seeds, images)` batches, floats in [-1, 1], and
-returns the number of images written. A folder and an `.npz` need the memory of one
-batch only. Where the iterable stops early, what came is written.
+Their writers take an iterable of `(seeds, images)` batches, floats in [-1, 1], and
+return the number of images written. A folder and an `.npz` need the memory of one
+batch only. Where the iterable stops early, what came is written; where nothing came,
+nothing is. Two more writers show the way to the images.
 """
 
+import contextlib
+import itertools
 import shutil
 import tempfile
 import zipfile
@@ -12,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm_keras.errors import RunError
 from ddpm_keras.files import written_whole
-from ddpm_keras.images import make_grid, save_png, to_uint8
+from ddpm_keras.images import make_grid, save_gif, save_png, to_uint8
 
 
 def write_grid(path, batches, text=None, num_cols=None):
@@ -22,7 +26,8 @@ def write_grid(path, batches, text=None, num_cols=None):
     if not images:
         return 0
     images = np.concatenate(images)
-    save_png(path, make_grid(images, num_cols), text)
+    with _told(path):
+        save_png(path, make_grid(images, num_cols), text)
     return len(images)
 
 
@@ -31,7 +36,8 @@ def write_folder(folder, batches, text=None):
     count = 0
     for seeds, images in batches:
         for seed, pixels in zip(seeds, to_uint8(images), strict=True):
-            save_png(png_path(folder, seed), pixels, {**(text or {}), "seed": seed})
+            with _told(png_path(folder, seed)) as path:
+                save_png(path, pixels, {**(text or {}), "seed": seed})
             count += 1
     return count
 
@@ -47,9 +53,17 @@ def write_npz(path, batches, image_shape, text=None):
     `numpy.savez` would need all images at once; here they wait in a temporary file
     until their number is known, which an array's header begins with.
     """
-    seeds = []
-    with written_whole(path) as temporary, tempfile.TemporaryFile() as pixels:
-        for batch_seeds, images in batches:
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        return 0
+    with (
+        _told(path),
+        written_whole(path) as temporary,
+        tempfile.TemporaryFile(dir=temporary.parent) as pixels,
+    ):
+        seeds = []
+        for batch_seeds, images in itertools.chain([first], batches):
             pixels.write(to_uint8(images).tobytes())
             seeds.extend(batch_seeds)
         pixels.seek(0)
@@ -63,6 +77,52 @@ def write_npz(path, batches, image_shape, text=None):
                 with archive.open(_entry(name), "w") as file:
                     np.lib.format.write_array(file, np.array(value), allow_pickle=False)
     return len(seeds)
+
+
+def write_gif(path, frames):
+    """Write the way to some images as an animation: x_t, and x_0 at its right.
+
+    Args:
+        path: The file.
+        frames: Pairs (x_t, x_0) of uint8 arrays of shape
+            `(num_images, height, width, channels)`, first to last.
+    """
+    pictures = [
+        np.concatenate([make_grid(images) for images in frame], axis=1)
+        for frame in frames
+    ]
+    with _told(path):
+        save_gif(path, pictures)
+
+
+def write_strip(path, frames, text=None, num_rows=8, num_cols=10):
+    """Write the predicted clean images over time as a PNG, one row an image.
+
+    As figure 6 of Ho et al. 2020.
+
+    Args:
+        path: The file.
+        frames: As for `write_gif`.
+        text: Goes into the file.
+        num_rows: Images at most.
+        num_cols: Frames at most, evenly spaced; the last is always among them.
+    """
+    shown = np.linspace(0, len(frames) - 1, min(num_cols, len(frames))).round()
+    rows = np.stack([frames[int(k)][1][:num_rows] for k in shown], axis=1)
+    with _told(path):
+        save_png(path, make_grid(rows.reshape(-1, *rows.shape[2:]), len(shown)), text)
+
+
+@contextlib.contextmanager
+def _told(path):
+    """Tell which file a full disk, or the like, kept from being written."""
+    try:
+        yield path
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); make room or name another "
+            "place"
+        ) from error
 
 
 def _entry(name):

@@ -24,11 +24,19 @@ class ReverseProcess:
         self.network = network
         self.diffusion = diffusion
         self.image_shape = tuple(network.inputs[0].shape[1:])
-        self._advance = _compile(network, self._steps)
+        self._advance = compile_calls(network, self._steps)
+        self._start = compile_calls(network, lambda seeds: _draw(seeds, 0, self.image_shape))
 
     def noise(self, seeds):
-        """The noise x_T that the images of `seeds` start from, a tensor."""
-        return _draw(ops.convert_to_tensor(seeds, "int32"), 0, self.image_shape)
+        """The noise x_T that the images of `seeds` start from.
+
+        Args:
+            seeds: One int per image, 0 to 2**31 - 1.
+
+        Returns:
+            A float32 tensor of shape `(len(seeds), height, width, channels)`.
+        """
+        return self._start(ops.convert_to_tensor(seeds, "int32"))
 
     def generate_images(
         self,
@@ -83,7 +91,7 @@ class ReverseProcess:
         self,
         plan,
         seeds,
-        x=None,
+        start=None,
         batch_size=64,
         verbose=1,
         every=None,
@@ -95,12 +103,14 @@ class ReverseProcess:
         Args:
             plan: The `Steps` of a sampler, see `samplers.make_steps`.
             seeds: One int per image, 0 to 2**31 - 1.
-            x: Images to start from, shape `(len(seeds), height, width, channels)`.
-                Default: the noise of the seeds.
+            start: A function that returns the images to start from, of shape
+                `(n, height, width, channels)`, for an int array of shape `(n,)`: their
+                places in `seeds`. Default: the noise of the seeds.
             batch_size: Images computed together.
             verbose: 1 shows a progress bar, 0 does not.
             every: Steps between two updates of the bar. Default: a hundredth of them.
-            watch: Called with every `(t, x_t, x_0)` of the first batch, see `run`.
+            watch: Called at each of these with the number of the batch, from 0, and
+                its `(t, x_t, x_0)`, see `run`. What it raises ends the sampling.
             **options: Of `run`.
 
         Yields:
@@ -112,20 +122,19 @@ class ReverseProcess:
         progress = keras.utils.Progbar(
             -(-len(seeds) // batch_size) * len(plan), verbose=verbose, unit_name="step"
         )
-        for start in range(0, len(seeds), batch_size):
+        for batch, first in enumerate(range(0, len(seeds), batch_size)):
             # The last batch is filled up, so that no other shape is compiled.
             places = np.resize(
-                np.arange(start, min(start + batch_size, len(seeds))), batch_size
+                np.arange(first, min(first + batch_size, len(seeds))), batch_size
             )
-            begin = None if x is None else np.asarray(x)[places]
-            chain = self.run(plan, seeds[places], begin, every=every, **options)
-            done = start // batch_size * len(plan)
+            x = None if start is None else start(places)
+            chain = self.run(plan, seeds[places], x, every=every, **options)
             for k, (t, images, x_start) in enumerate(chain, 1):
-                if watch is not None and start == 0:
-                    watch(t, images, x_start)
                 float(images[0, 0, 0, 0])  # wait, or the bar runs ahead of the device
-                progress.update(done + min(k * every, len(plan)))
-            finished = seeds[start : start + batch_size]
+                progress.update(batch * len(plan) + min(k * every, len(plan)))
+                if watch is not None:
+                    watch(batch, t, images, x_start)
+            finished = seeds[first : first + batch_size]
             yield finished, ops.convert_to_numpy(images)[: len(finished)]
 
     def run(self, plan, seeds, x=None, clip_denoised=True, every=1):
@@ -211,7 +220,6 @@ class _StatelessSeed(keras.random.SeedGenerator):
 
 def _draw(seeds, number, image_shape):
     """Standard normal noise; image k's is a function of `seeds[k]` and `number`."""
-
     number = ops.cast(number, "uint32")
 
     def draw(seed):
@@ -223,7 +231,7 @@ def _draw(seeds, number, image_shape):
     return mapped(draw, seeds)
 
 
-def _compile(network, function):
+def compile_calls(network, function):
     """Compile a function that calls the network, which stays free to change."""
     backend = keras.backend.backend()
     if backend == "tensorflow":

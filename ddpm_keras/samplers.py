@@ -21,7 +21,9 @@ import dataclasses
 
 import numpy as np
 
-SPACINGS = ("trailing", "leading", "linspace")
+# The fewest steps of each spacing. With fewer, the last step starts at timestep 0 from
+# an image that is mostly noise, which the network takes for a clean one.
+SPACINGS = {"trailing": 1, "leading": 2, "linspace": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +95,10 @@ def dpmpp(abar, abar_prev):
 
 
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
+VARIANCES = ("posterior", "beta")
 # The options of a sampler, and which values they may have.
 OPTIONS = {
-    "ddpm": {"variance": lambda value: value in ("posterior", "beta")},
+    "ddpm": {"variance": lambda value: value in VARIANCES},
     "ddim": {"eta": lambda value: 0.0 <= value <= 1.0},
 }
 DEFAULT_STEPS = {"ddpm": None, "ddim": 50, "dpmpp": 20}  # None: every timestep
@@ -141,9 +144,11 @@ def make_steps(
     Args:
         diffusion: The `GaussianDiffusion` that the network was trained with.
         sampler: A name in `SAMPLERS`: `"ddpm"`, `"ddim"` or `"dpmpp"`.
-        steps: Number of network evaluations, 1 to `diffusion.timesteps`. Default: all
-            timesteps for ddpm, 50 for ddim, 20 for dpmpp.
-        spacing: How the timesteps are spread, see `spaced_timesteps`.
+        steps: Number of network evaluations, 1 to `diffusion.timesteps`; 2 or more for
+            the spacing leading, 3 or more for linspace. Default: all timesteps for
+            ddpm, 50 for ddim, 20 for dpmpp, and never more than there are.
+        spacing: How the timesteps are spread, see `spaced_timesteps`; dpmpp takes
+            `"trailing"` only.
         strength: Share of the diffusion to run back, above 0 and up to 1: less than 1
             keeps only the steps that start below `strength * timesteps`, for images
             that were diffused so far and no further.
@@ -156,44 +161,9 @@ def make_steps(
     Raises:
         ValueError: When the sampler, the number of steps or an option is not possible.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(
-            f"`sampler` must be one of {', '.join(SAMPLERS)}. "
-            f"Received: sampler={sampler!r}"
-        )
-    if spacing not in SPACINGS:
-        raise ValueError(
-            f"`spacing` must be one of {', '.join(SPACINGS)}. "
-            f"Received: spacing={spacing!r}"
-        )
-    if steps is None:
+    if sampler in SAMPLERS and steps is None:
         steps = min(DEFAULT_STEPS[sampler] or diffusion.timesteps, diffusion.timesteps)
-    if int(steps) != steps or not 1 <= steps <= diffusion.timesteps:
-        raise ValueError(
-            f"`steps` must be a whole number from 1 to {diffusion.timesteps}, the "
-            f"timesteps of the training. Received: steps={steps}"
-        )
-    for option, value in options.items():
-        if option not in OPTIONS.get(sampler, {}):
-            raise ValueError(
-                f"The sampler {sampler!r} does not take `{option}`. "
-                f"Received: {option}={value!r}"
-            )
-        if not OPTIONS[sampler][option](value):
-            raise ValueError(
-                '`variance` must be "posterior" or "beta", and `eta` in 0 to 1. '
-                f"Received: {option}={value!r}"
-            )
-    if options.get("variance") == "beta" and steps < diffusion.timesteps:
-        raise ValueError(
-            'variance="beta" is known to fail with fewer steps than the '
-            f"{diffusion.timesteps} timesteps of the training: use all of them, or the "
-            f'variance "posterior". Received: steps={steps}'
-        )
-    if not 0.0 < strength <= 1.0:
-        raise ValueError(
-            f"`strength` must be above 0 and at most 1. Received: strength={strength}"
-        )
+    _check(diffusion.timesteps, sampler, steps, spacing, strength, options)
     visited, reached = spaced_timesteps(diffusion.timesteps, int(steps), spacing)
     kept = visited < strength * diffusion.timesteps
     if not kept.any():
@@ -211,3 +181,55 @@ def make_steps(
         reached.astype("int32"),
         *(column.astype("float32") for column in (x, x_start, x_start_before, noise)),
     )
+
+
+def _check(timesteps, sampler, steps, spacing, strength, options):
+    """Raise a `ValueError` for arguments of `make_steps` that are not possible."""
+    if sampler not in SAMPLERS:
+        raise ValueError(
+            f"`sampler` must be one of {', '.join(SAMPLERS)}. "
+            f"Received: sampler={sampler!r}"
+        )
+    if spacing not in SPACINGS:
+        raise ValueError(
+            f"`spacing` must be one of {', '.join(SPACINGS)}. "
+            f"Received: spacing={spacing!r}"
+        )
+    if not 1 <= steps <= timesteps or int(steps) != steps:
+        raise ValueError(
+            f"`steps` must be a whole number from 1 to {timesteps}, the "
+            f"timesteps of the training. Received: steps={steps}"
+        )
+    if steps < min(SPACINGS[spacing], timesteps):
+        raise ValueError(
+            f'spacing="{spacing}" needs {SPACINGS[spacing]} steps or more. '
+            f"Received: steps={steps}, spacing={spacing!r}"
+        )
+    if sampler == "dpmpp" and spacing != "trailing":
+        # To timestep 0 the log-SNR rises many times as far as in the step before it,
+        # and the extrapolation overshoots: twice the data's variance in 10 steps.
+        raise ValueError(
+            'sampler="dpmpp" needs spacing="trailing": the others end with a step too '
+            f"long for its extrapolation. Received: spacing={spacing!r}"
+        )
+    for option, value in options.items():
+        if option not in OPTIONS.get(sampler, {}):
+            raise ValueError(
+                f"The sampler {sampler!r} does not take `{option}`. "
+                f"Received: {option}={value!r}"
+            )
+        if not OPTIONS[sampler][option](value):
+            raise ValueError(
+                '`variance` must be "posterior" or "beta", and `eta` in 0 to 1. '
+                f"Received: {option}={value!r}"
+            )
+    if options.get("variance") == "beta" and steps < timesteps:
+        raise ValueError(
+            'variance="beta" is known to fail with fewer steps than the '
+            f"{timesteps} timesteps of the training: use all of them, or the "
+            f'variance "posterior". Received: steps={steps}'
+        )
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(
+            f"`strength` must be above 0 and at most 1. Received: strength={strength}"
+        )

@@ -1,9 +1,74 @@
 """Where a reverse process may start other than from fresh noise.
 
-Between two seeds, between two images, or from an image diffused part of the way.
+Between two seeds, between two images, or from an image diffused part of the way. Each
+is a function from the places of a batch's images to their starts, as
+`ReverseProcess.batches` takes it, so that any number of images needs the memory of one
+batch.
 """
 
 import numpy as np
+
+MAX_SEED = 2**31 - 1
+MAX_SEEDS = 1_000_000
+
+
+def parse_seeds(text):
+    """Read a list of seeds and of ranges, which include their ends.
+
+    Args:
+        text: Such as `"0-63"` or `"1,5,20-29"`.
+
+    Returns:
+        An int array of shape `(number of seeds,)`.
+
+    Raises:
+        ValueError: When it is no such list, or holds a seed above 2**31 - 1 or more
+            than a million of them.
+    """
+    try:
+        pairs = [part.split("-", 1) for part in text.split(",")]
+        ranges = [(int(pair[0]), int(pair[-1])) for pair in pairs]
+    except ValueError:
+        raise ValueError(f"write 0-63 or 1,5,20-29; received {text!r}") from None
+    if any(not 0 <= first <= last <= MAX_SEED for first, last in ranges):
+        raise ValueError(f"seeds go from 0 to {MAX_SEED}, upwards; received {text!r}")
+    count = sum(last - first + 1 for first, last in ranges)
+    if count > MAX_SEEDS:
+        raise ValueError(f"must be {MAX_SEEDS} seeds or fewer; received {count}")
+    return np.concatenate([np.arange(first, last + 1) for first, last in ranges])
+
+
+def between_seeds(process, first, second, count):
+    """`count` starts on the great circle from one seed's noise to another's."""
+    ends = np.asarray(process.noise([first, second]))
+    weights = np.linspace(0.0, 1.0, count)
+    return lambda places: slerp(*ends, weights[places])
+
+
+def between_images(process, first, second, t, seed, count):
+    """`count` starts from one image to another, both diffused to timestep `t`.
+
+    One noise, that of `seed`, serves both ends and every image between: else the
+    mixture would have too little of it. See `blend`.
+    """
+    noise = np.asarray(process.noise([seed]))
+    ends = [
+        diffuse(end[None], process.diffusion, t, noise)[0] for end in (first, second)
+    ]
+    weights = np.linspace(0.0, 1.0, count)
+    return lambda places: blend(*ends, weights[places])
+
+
+def from_image(process, image, t, seeds):
+    """One image diffused to timestep `t`, with the noise of each seed."""
+    seeds = np.asarray(seeds)
+
+    def start(places):
+        images = np.broadcast_to(image, (len(places), *image.shape))
+        noise = np.asarray(process.noise(seeds[places]))
+        return diffuse(images, process.diffusion, t, noise)
+
+    return start
 
 
 def slerp(first, second, weights):

@@ -191,7 +191,7 @@ def test_run_yields_as_often_as_asked(process, every):
     )
 
 
-def test_batches_come_with_their_seeds_and_the_first_is_watched(process):
+def test_batches_come_with_their_seeds_and_are_watched(process):
     plan, states = make_steps(process.diffusion, "ddpm", 6), []
     batches = list(
         process.batches(
@@ -208,15 +208,35 @@ def test_batches_come_with_their_seeds_and_the_first_is_watched(process):
         for seed, image in zip(seeds, images, strict=True):
             alone = process.generate_images(1, steps=6, seed=seed, **OPTIONS)
             np.testing.assert_allclose(image, alone[0], atol=1e-4)
-    assert [t for t, _, _ in states] == list(plan.reached[1::2])
-    np.testing.assert_array_equal(ops.convert_to_numpy(states[-1][1]), batches[0][1])
+    assert [batch for batch, *_ in states] == [0, 0, 0, 1, 1, 1]
+    assert [t for _, t, _, _ in states] == 2 * list(plan.reached[1::2])
+    for (_, images), (*_, x, _) in zip(batches, states[2::3], strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(x)[: len(images)], images)
+
+
+def test_what_the_watcher_raises_ends_the_sampling(process):
+    """Batches that were finished have come by then."""
+
+    def stop(batch, *state):
+        if batch == 1:
+            raise InterruptedError
+
+    plan, found = make_steps(process.diffusion, "ddpm", 6), []
+    with pytest.raises(InterruptedError):
+        for seeds, _ in process.batches(
+            plan, np.arange(6), batch_size=2, verbose=0, watch=stop
+        ):
+            found.extend(seeds)
+    assert found == [0, 1]
 
 
 def test_batches_start_from_the_images_given(process):
     zeros, timesteps = np.zeros(2, "float32"), np.array([1, 0], "int32")
     plan = Steps(timesteps, timesteps - 1, zeros + 1, zeros, zeros, zeros)
     x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
-    batches = process.batches(plan, np.arange(3), x, batch_size=2, verbose=0)
+    batches = process.batches(
+        plan, np.arange(3), lambda places: x[places], batch_size=2, verbose=0
+    )
     found = np.concatenate([images for _, images in batches])
     np.testing.assert_array_equal(found, x)
 

@@ -1,77 +1,26 @@
 """`scripts/sample.py`, from weights to pictures."""
 
 import contextlib
-import importlib.util
-import io
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
+from sample_command import CONFIG, MAIN, SCRIPT, cells, pixels_of, sample, save_run
 
-from ddpm_keras.config import Config
 from ddpm_keras.errors import run_command
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "sample.py"
-CONFIG = Config(
-    dataset_name="petals",
-    img_size=[8, 12],
-    first_conv_channels=8,
-    channel_multiplier=[1],
-    has_attention=[False],
-    num_res_blocks=1,
-    norm_groups=4,
-    total_timesteps=20,
-)
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("sample", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-MAIN = load_script()
-
-
-def sample(argv):
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        assert run_command(MAIN, argv.split()) == 0
-    return output.getvalue()
-
-
-def pixels_of(path):
-    with Image.open(path) as image:
-        assert (image.format, image.mode) == ("PNG", "RGB")
-        return np.asarray(image)
-
-
-def cells(grid, columns):
-    """The images of a grid, which are 8 by 12 pixels, 2 pixels apart."""
-    rows = [grid[top : top + 8] for top in range(2, len(grid), 10)]
-    return [row[:, 2 + 14 * k :][:, :12] for row in rows for k in range(columns)]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with `run`, which holds weights as training leaves them."""
-    from ddpm_keras.unet import build_unet
-    from ddpm_keras.weights import RUN_WEIGHTS, save_weights
+    from ddpm_keras.weights import save_weights
 
     folder = tmp_path_factory.mktemp("sample")
-    network = build_unet(**CONFIG.unet_arguments())
-    # As built, the last layer gives 0 whatever the others do.
-    rng = np.random.default_rng(0)
-    network.set_weights(
-        [w + 0.1 * rng.normal(size=w.shape) for w in network.get_weights()]
-    )
-    save_weights(network, folder / "run" / RUN_WEIGHTS, CONFIG)
-
+    network = save_run(folder / "run")
     wider = CONFIG.model_copy(update={"first_conv_channels": 16})
     save_weights(network, folder / "other.safetensors", wider)
     save_file({"a": np.zeros(3, "float32")}, folder / "foreign.safetensors")
@@ -174,6 +123,107 @@ def test_a_folder_and_the_way_to_the_images(grid, tmp_path):
     np.testing.assert_array_equal(strip[19], images[1])
 
 
+def npz(argv, path):
+    sample(f"--weights run {argv} --out {path}")
+    with np.load(path) as arrays:
+        return arrays["images"].astype(int)
+
+
+def test_interpolation_of_seeds_begins_and_ends_at_their_images(tmp_path):
+    ends = npz("--seeds 5,8 --sampler ddim", tmp_path / "ends.npz")
+    path = npz("--interpolate 5 8 --num-images 5 --sampler ddim", tmp_path / "path.npz")
+    np.testing.assert_allclose(path[[0, -1]], ends, atol=1)  # levels, once rounded
+    steps = np.abs(np.diff(path, axis=0)).mean(axis=(1, 2, 3))
+    # No step of the path is more than half of the way.
+    assert 0 < steps.min() and steps.max() < np.abs(ends[0] - ends[1]).mean() / 2
+
+
+def test_interpolation_of_images_begins_and_ends_at_theirs(tmp_path):
+    """Which are what --start-from makes of either, with the same noise."""
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for level, picture in zip((40, 200), pictures, strict=True):
+        Image.fromarray(np.full((8, 12, 3), level, "uint8")).save(picture)
+    argv = "--sampler ddim --strength 0.4"
+    ends = [
+        npz(f"--start-from {picture} --seeds 3 {argv}", picture.with_suffix(".npz"))[0]
+        for picture in pictures
+    ]
+    a, b = pictures
+    path = npz(f"--interpolate {a} {b} --seeds 3-7 {argv}", tmp_path / "path.npz")
+    np.testing.assert_allclose(path[[0, -1]], ends, atol=1)
+    assert (np.diff(path.mean(axis=(1, 2, 3))) > 0).all()
+
+
+def test_start_from_an_image_stays_as_near_as_the_strength_says(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), "uint8")
+    Image.fromarray(image).save(tmp_path / "image.png")
+    distances = []
+    for strength in (0.05, 0.5, 1.0):
+        images = npz(
+            f"--start-from {tmp_path}/image.png --strength {strength} --num-images 2",
+            tmp_path / f"{strength}.npz",
+        )
+        assert (images[0] != images[1]).any()
+        distances.append(np.abs(images - image).mean())
+    # Two images of random pixels are 85 levels apart.
+    assert 2 * distances[0] < min(distances[1:])
+
+
+def test_animation_ends_with_the_sample(tmp_path):
+    out, gif = tmp_path / "grid.png", tmp_path / "chain.gif"
+    sample(f"--weights run --num-images 4 --steps 10 --out {out} --gif {gif}")
+    grid = pixels_of(out).astype(int)
+    with Image.open(gif) as animation:
+        assert animation.n_frames == 10
+        distances = []
+        for k in (0, 9):
+            animation.seek(k)
+            frame = np.asarray(animation.convert("RGB")).astype(int)
+            factor = frame.shape[0] // len(grid)
+            halves = np.split(frame[::factor, ::factor], 2, axis=1)
+            distances.append([np.abs(half - grid).mean() for half in halves])
+        assert animation.info["duration"] == 2000
+    # 256 colours are a few levels off; another image is many.
+    assert max(distances[1]) < 4 and min(distances[0]) > 15
+
+
+def test_png_tells_how_it_was_made(tmp_path):
+    argv = "--weights run --seeds 4,6 --sampler ddim --eta 0.5 --steps 5"
+    sample(f"{argv} --out {tmp_path}/images --strip {tmp_path}/strip.png")
+    with Image.open(tmp_path / "images" / "000006.png") as image:
+        text = image.text
+    assert len(text.pop("weights")) >= 8
+    made = {"seeds": "4,6", "sampler": "ddim", "steps": "5", "eta": "0.5"}
+    assert text == {**made, "seed": "6"}
+    with Image.open(tmp_path / "strip.png") as image:
+        assert {**made, **image.text} == image.text
+
+
+def test_second_run_writes_the_same_bytes(tmp_path):
+    argv = "--weights run --num-images 3 --batch-size 2"
+    for run in ("one", "two"):
+        place = tmp_path / run
+        sample(f"{argv} --out {place}/images --gif {place}/a.gif --strip {place}/a.png")
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / run).rglob("*.*")}
+        for run in ("one", "two")
+    ]
+    assert len(files[0]) == 5 and files[0] == files[1]
+
+
+def test_files_are_written_over_only_with_force(tmp_path, capsys):
+    argv = f"--weights run --num-images 1 --steps 1 --out {tmp_path}/images"
+    sample(argv)
+    (before,) = (tmp_path / "images").iterdir()
+    before.write_bytes(b"mine")
+    assert run_command(MAIN, argv.split()) == 2
+    told = f"error: --out: {tmp_path}/images exists; name another or use --force\n"
+    assert capsys.readouterr().err == told
+    assert before.read_bytes() == b"mine"
+    sample(argv + " --force")
+    assert pixels_of(before).shape == (8, 12, 3)
+
+
 # Mistakes.
 
 
@@ -196,7 +246,48 @@ def test_a_folder_and_the_way_to_the_images(grid, tmp_path):
         ("--weights run --steps 21", "1 to 20, the timesteps"),
         ("--weights run --sampler ddim --steps -1", "1 to 20, the timesteps"),
         ("--weights run --batch-size 0", "--batch-size: must be 1 or more"),
-        ("--weights run --sampler euler", "argument --sampler: invalid choice"),
+        (
+            "--weights run --sampler euler",
+            "--sampler: unknown name 'euler'; choose from ddpm, ddim, dpmpp",
+        ),
+        (
+            "--weights run --sampler dpmp",
+            "--sampler: unknown name 'dpmp'; did you mean dpmpp?",
+        ),
+        ("--weights run --spacing trail", "did you mean trailing?"),
+        (
+            "--weights run --num-images 1000000000",
+            "--num-images: must be 1 to 1000000; received 1000000000",
+        ),
+        (
+            "--weights run --seeds 0-999999999",
+            "--seeds: must be 1000000 seeds or fewer",
+        ),
+        ("--weights run --seeds 1 --num-images 1", "give it or --seeds, not both"),
+        ("--weights run --num-images 5000", "--out: 5000 images are too many for a"),
+        (
+            "--weights run --sampler ddim --eta nan",
+            "`eta` in 0 to 1. Received: eta=nan",
+        ),
+        ("--weights run --eta 0.5", "The sampler 'ddpm' does not take `eta`"),
+        (
+            "--weights run --variance beta --steps 5",
+            "is known to fail with fewer steps",
+        ),
+        ("--weights run --sampler dpmpp --spacing leading", 'spacing="trailing"'),
+        ("--weights run --strength 0.5", "--strength: is for image files"),
+        (
+            "--weights run --start-from old.png --strength 0",
+            "--strength: must be above",
+        ),
+        ("--weights run --start-from old.png", "--start-from: cannot read the image"),
+        ("--weights run --interpolate 1 nofile.png", "--interpolate: cannot read"),
+        ("--weights run --interpolate 1 99999999999", "--interpolate: seeds go from 0"),
+        ("--weights run --interpolate 1 2 --num-images 1", "needs 2 or more"),
+        ("--weights run --interpolate 1 2 --start-from a.png", "or --interpolate, not"),
+        ("--weights run --gif a.png", "--gif: a.png must end in .gif"),
+        ("--weights run --strip a.png --out a.png", "--strip: a.png is the file of"),
+        ("--weights run --strip old.png", "--strip: old.png exists; name another"),
         ("--weights run --out a.jpg", "--out: a.jpg must end in .png"),
         ("--weights run --out old.png", "--out: old.png exists; name another"),
         ("--weights nowhere", "nowhere: no such file or folder; check the path"),

@@ -149,6 +149,27 @@ def test_exact_answer_leads_to_the_data(diffusion, sampler, steps, options, tole
     np.testing.assert_allclose(variance, 0.5**2, rtol=tolerance)
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_every_spacing_leads_to_the_data(diffusion, sampler, spacing):
+    plan = make_steps(diffusion, sampler, 250, spacing)
+    mean, variance = exact_mean_and_variance(diffusion, plan)
+    # The mean keeps a share of x_T's where a spacing does not begin at the last step.
+    np.testing.assert_allclose(
+        mean, 0.3, atol=0.3 * diffusion.alphas_cumprod[-5] ** 0.5
+    )
+    np.testing.assert_allclose(variance, 0.25, rtol=0.06)
+    # In the fewest steps allowed it may be of far too little variance, but not noise.
+    plan = make_steps(diffusion, sampler, SPACINGS[spacing], spacing)
+    assert exact_mean_and_variance(diffusion, plan)[1] < 0.25 * 1.5
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_process_of_one_timestep_has_one_step_in_every_spacing(spacing):
+    plan = make_steps(GaussianDiffusion(timesteps=1), "ddim", 1, spacing)
+    assert (list(plan.timesteps), list(plan.reached)) == ([0], [-1])
+
+
 def test_errors_fall_as_the_samplers_orders_say(diffusion):
     """Twice the steps: half the error at first order, a quarter at second."""
 
@@ -232,6 +253,12 @@ def test_default_number_of_steps(timesteps, expected):
         (dict(steps=0), "steps=0"),
         (dict(steps=1001), "steps=1001"),
         (dict(steps=2.5), "steps=2.5"),
+        (dict(steps=float("nan")), "steps=nan"),
+        (dict(steps=float("inf")), "steps=inf"),
+        (dict(steps=1, spacing="leading"), "steps=1, spacing='leading'"),
+        (dict(steps=2, spacing="linspace"), "steps=2, spacing='linspace'"),
+        (dict(sampler="dpmpp", spacing="leading"), "spacing='leading'"),
+        (dict(sampler="dpmpp", spacing="linspace"), "spacing='linspace'"),
         (dict(steps=999, variance="beta"), "steps=999"),
         (dict(variance="learned"), "variance='learned'"),
         (dict(sampler="ddim", eta=-0.1), "eta=-0.1"),

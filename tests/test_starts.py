@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.starts import blend, diffuse, slerp
+from ddpm_keras.starts import (
+    between_images,
+    between_seeds,
+    blend,
+    diffuse,
+    from_image,
+    parse_seeds,
+    slerp,
+)
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = RNG.normal(size=(2, 16, 16, 3)).astype("float32")
@@ -39,3 +47,68 @@ def test_diffuse_is_q_sample_at_one_timestep():
     expected = np.sqrt(abar) * FIRST + np.sqrt(1 - abar) * SECOND
     found = diffuse(FIRST[None], diffusion, 400, SECOND[None])
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+class Process:
+    """What the starts take of a `ReverseProcess`."""
+
+    diffusion = GaussianDiffusion()
+
+    def noise(self, seeds):
+        draws = [np.random.default_rng(int(k)).normal(size=(4, 6, 3)) for k in seeds]
+        return np.float32(draws)
+
+
+def test_between_seeds_begins_and_ends_at_their_noise():
+    start = between_seeds(Process(), 3, 8, 5)
+    np.testing.assert_allclose(
+        start(np.array([4, 0])), Process().noise([8, 3]), atol=1e-6
+    )
+    # Halfway is as far from the one as from the other.
+    middle, (first, last) = start(np.array([2]))[0], Process().noise([3, 8])
+    assert np.sum(middle * first) / np.sum(first**2) == pytest.approx(
+        np.sum(middle * last) / np.sum(last**2), rel=0.2
+    )
+
+
+def test_between_images_mixes_them_under_one_noise():
+    first, last = RNG.uniform(-1, 1, (2, 4, 6, 3)).astype("float32")
+    start = between_images(Process(), first, last, 300, 7, 3)
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[300]
+    noise = np.sqrt(1 - abar) * Process().noise([7])
+    mixed = np.stack([first, (first + last) / 2, last])
+    expected = np.sqrt(abar) * mixed + noise
+    np.testing.assert_allclose(start(np.arange(3)), expected, atol=1e-5)
+
+
+def test_from_image_diffuses_it_with_the_noise_of_each_seed():
+    image = RNG.uniform(-1, 1, (4, 6, 3)).astype("float32")
+    start = from_image(Process(), image, 300, [5, 6, 7])
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[300]
+    expected = np.sqrt(abar) * image + np.sqrt(1 - abar) * Process().noise([7, 5])
+    np.testing.assert_allclose(start(np.array([2, 0])), expected, atol=1e-5)
+
+
+def test_seeds_are_read():
+    assert list(parse_seeds("7")) == [7]
+    assert list(parse_seeds("0-3")) == [0, 1, 2, 3]
+    assert list(parse_seeds("9,2-3,2147483647")) == [9, 2, 3, 2147483647]
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", "write 0-63 or 1,5,20-29; received ''"),
+        ("1,,2", "write 0-63 or 1,5,20-29; received '1,,2'"),
+        ("-3", "write 0-63 or 1,5,20-29; received '-3'"),
+        ("1-2-3", "write 0-63 or 1,5,20-29; received '1-2-3'"),
+        ("5-4", "seeds go from 0 to 2147483647, upwards; received '5-4'"),
+        ("2147483648", "seeds go from 0 to 2147483647, upwards; received '2147483648'"),
+        ("0-1000000", "must be 1000000 seeds or fewer; received 1000001"),
+        ("0-999999999", "must be 1000000 seeds or fewer; received 1000000000"),
+    ],
+)
+def test_wrong_seeds_raise(text, told):
+    with pytest.raises(ValueError) as error:
+        parse_seeds(text)
+    assert str(error.value) == told

@@ -1,0 +1,277 @@
+"""The flags of `scripts/sample.py`, and what can be told of them before Keras loads."""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_keras.config import parse_args
+from ddpm_keras.errors import InputError
+from ddpm_keras.plain_yaml import nearest
+from ddpm_keras.samplers import SAMPLERS, SPACINGS, VARIANCES
+from ddpm_keras.starts import MAX_SEED, MAX_SEEDS, parse_seeds
+
+MAX_GRID_IMAGES = 4096
+
+
+def parse_flags(description, argv=None):
+    """The flags as argparse has them, all checked, and the images' seeds, an array.
+
+    Raises `InputError` for a flag that cannot be, for flags that do not go together,
+    and for places that cannot be written to or hold a file already.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--weights",
+        metavar="PATH",
+        required=True,
+        help="a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the "
+        "prefix of a TensorFlow checkpoint",
+    )
+    add(
+        "--config",
+        metavar="FILE",
+        help="the configuration of the network, a YAML file (default: the one in the "
+        "weights; those of Keras have none)",
+    )
+    add("--debug", action="store_true", help="show the traceback of an error")
+
+    add = parser.add_argument_group("which images").add_argument
+    add(
+        "--num-images",
+        metavar="N",
+        type=int,
+        help="how many, 1 to 1000000 (default: 16, or as many as --seeds)",
+    )
+    add(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="seed of the first image, 0 to 2147483647; the others count up "
+        "(default: 0)",
+    )
+    add("--seeds", metavar="LIST", help="one seed per image, such as 0-63 or 1,5,20-29")
+    add(
+        "--interpolate",
+        nargs=2,
+        metavar=("A", "B"),
+        help="NUM_IMAGES images from A to B: two seeds (spherical, in the noise), or "
+        "two image files (diffused by --strength, mixed and denoised)",
+    )
+    add(
+        "--start-from",
+        metavar="IMAGE",
+        help="diffuse an image file by --strength and denoise it, once per seed",
+    )
+    add(
+        "--strength",
+        metavar="X",
+        type=float,
+        help="how far image files are diffused, as a share of the timesteps, above 0 "
+        "and up to 1 (default: 0.5)",
+    )
+
+    add = parser.add_argument_group("how").add_argument
+    add(
+        "--sampler",
+        metavar="NAME",
+        type=_one_of(SAMPLERS),
+        help="ddpm (ancestral), ddim or dpmpp (DPM-Solver++(2M)) (default: the "
+        "configuration's)",
+    )
+    add(
+        "--steps",
+        metavar="N",
+        type=int,
+        help="network calls an image, 1 to the timesteps of the training (default: "
+        "the configuration's; for another sampler all timesteps for ddpm, 50 for "
+        "ddim, 20 for dpmpp)",
+    )
+    add(
+        "--eta",
+        metavar="X",
+        type=float,
+        help="ddim: share of the ancestral noise, 0 to 1 (default: 0)",
+    )
+    add(
+        "--variance",
+        metavar="NAME",
+        type=_one_of(VARIANCES),
+        help="ddpm: posterior (fixed small) or beta (fixed large, for all timesteps "
+        "only) (default: posterior)",
+    )
+    add(
+        "--spacing",
+        metavar="NAME",
+        type=_one_of(SPACINGS),
+        default="trailing",
+        help="where fewer steps than timesteps lie: trailing (from the last timestep), "
+        "leading (down to the first) or linspace (both); dpmpp takes trailing only "
+        "(default: trailing)",
+    )
+    add(
+        "--no-clip",
+        action="store_true",
+        help="do not clip the predicted clean images to the range of the training "
+        "(default: clip)",
+    )
+    add(
+        "--batch-size",
+        metavar="N",
+        type=int,
+        default=64,
+        help="images computed together, 1 or more (default: 64)",
+    )
+
+    add = parser.add_argument_group("what to write").add_argument
+    add(
+        "--out",
+        metavar="PATH",
+        default="grid.png",
+        help="FILE.png: a grid; FILE.npz: arrays; DIR: PNGs named by seed (default: "
+        "grid.png)",
+    )
+    add(
+        "--gif",
+        metavar="FILE",
+        help="an animation: x_t beside the predicted x_0, up to 64 images of the first "
+        "batch (default: none)",
+    )
+    add(
+        "--strip",
+        metavar="FILE",
+        help="a PNG: predicted x_0 over time, up to 8 images, a row each (default: "
+        "none)",
+    )
+    add(
+        "--force",
+        action="store_true",
+        help="write over files that exist (default: refuse)",
+    )
+    args = parse_args(parser, argv)
+    seeds = _choose_seeds(args)
+    _check_flags(args, seeds)
+    _check_outputs(args, seeds)
+    if args.strength is None and diffuses_files(args):
+        args.strength = 0.5
+    return args, seeds
+
+
+def _one_of(names):
+    """A flag's type that takes these names; what is near to one is told."""
+
+    def check(name):
+        if name in names:
+            return name
+        near = nearest(name, names)
+        hint = f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
+        raise argparse.ArgumentTypeError(f"unknown name {name!r}; {hint}")
+
+    return check
+
+
+def _choose_seeds(args):
+    """One seed per image, as `--seeds`, or `--seed` and `--num-images`, tell."""
+    if args.seeds is not None:
+        if args.num_images is not None:
+            raise InputError("--num-images: give it or --seeds, not both")
+        try:
+            return parse_seeds(args.seeds)
+        except ValueError as error:
+            raise InputError(f"--seeds: {error}") from error
+    count = 16 if args.num_images is None else args.num_images
+    if not 1 <= count <= MAX_SEEDS:
+        raise InputError(f"--num-images: must be 1 to {MAX_SEEDS}; received {count}")
+    if not 0 <= args.seed <= MAX_SEED + 1 - count:
+        raise InputError(
+            f"--seed: must be 0 to {MAX_SEED + 1 - count}, for {count} images; "
+            f"received {args.seed}"
+        )
+    return np.arange(args.seed, args.seed + count)
+
+
+def _check_flags(args, seeds):
+    """Refuse numbers out of their range, and flags that do not go together."""
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size: must be 1 or more; received {args.batch_size}")
+    if args.strength is not None and not 0.0 < args.strength <= 1.0:
+        raise InputError(
+            f"--strength: must be above 0 and at most 1; received {args.strength}"
+        )
+    if args.strength is not None and not diffuses_files(args):
+        raise InputError(
+            "--strength: is for image files; give --start-from or --interpolate with "
+            "two of them"
+        )
+    if args.interpolate and args.start_from:
+        raise InputError("--start-from: give it or --interpolate, not both")
+    if args.interpolate and len(seeds) < 2:
+        raise InputError("--num-images: --interpolate needs 2 or more")
+    if are_seeds(args.interpolate):
+        for seed in args.interpolate:
+            if int(seed) > MAX_SEED:
+                raise InputError(
+                    f"--interpolate: seeds go from 0 to {MAX_SEED}; received {seed}"
+                )
+
+
+def _check_outputs(args, seeds):
+    """Refuse what cannot be written, and what would write over a file."""
+    out = Path(args.out)
+    if out.suffix not in (".png", ".npz", ""):
+        raise InputError(
+            f"--out: {out} must end in .png (a grid) or .npz, or be a folder"
+        )
+    if args.interpolate and not out.suffix:
+        raise InputError(
+            "--out: the images of --interpolate share a seed, which names the files of "
+            "a folder; use a grid or an .npz file"
+        )
+    if out.suffix == ".png" and len(seeds) > MAX_GRID_IMAGES:
+        raise InputError(
+            f"--out: {len(seeds)} images are too many for a grid; name a folder or an "
+            ".npz file"
+        )
+    for flag, path, suffix in (
+        ("--gif", args.gif, ".gif"),
+        ("--strip", args.strip, ".png"),
+    ):
+        if path is not None and Path(path).suffix != suffix:
+            raise InputError(f"{flag}: {path} must end in {suffix}")
+    if args.strip is not None and Path(args.strip) == out:
+        raise InputError(f"--strip: {args.strip} is the file of --out; name another")
+    for flag, name in (("--out", out), ("--gif", args.gif), ("--strip", args.strip)):
+        if name is None:
+            continue
+        path = Path(name)
+        if not _can_be_written(path):
+            raise InputError(f"{flag}: cannot write to {path}; name another place")
+        is_folder = path.is_dir() and not path.suffix
+        taken = any(path.iterdir()) if is_folder else path.exists()
+        if taken and not args.force:
+            raise InputError(f"{flag}: {path} exists; name another or use --force")
+
+
+def diffuses_files(args):
+    """Whether image files are diffused part of the way."""
+    return bool(args.start_from) or (
+        args.interpolate is not None and not are_seeds(args.interpolate)
+    )
+
+
+def are_seeds(ends):
+    """Whether the two ends of `--interpolate` are seeds, and not files."""
+    return ends is not None and all(end.isdecimal() for end in ends)
+
+
+def _can_be_written(path):
+    """Whether the nearest folder that exists above a path may be written to."""
+    parent = next(p for p in path.absolute().parents if p.exists())
+    return parent.is_dir() and os.access(parent, os.W_OK)

@@ -1,0 +1,156 @@
+"""`scripts/sample.py` interrupted, killed, and on a full disk."""
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+from sample_command import MAIN, SCRIPT, pixels_of, save_run
+
+from ddpm_keras.errors import run_command
+from ddpm_keras.reverse import ReverseProcess
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stops") / "run"
+    save_run(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def endless(run, out):
+    """The command in a process of its own, in the midst of writing many PNGs.
+
+    With one step an image and large batches, it mostly writes.
+    """
+    argv = f"--sampler ddim --steps 1 --num-images 1000000 --batch-size 500 --out {out}"
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--weights", str(run), *argv.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + 120
+        while not list(out.glob("*.png")):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def interrupt_in_batch(monkeypatch, number):
+    """Send the process Ctrl-C's signal while batch `number` is computed."""
+    count, whole = 0, ReverseProcess.run
+
+    def interrupted(self, *args, **options):
+        nonlocal count
+        for state in whole(self, *args, **options):
+            yield state
+            if count == number:
+                signal.raise_signal(signal.SIGINT)
+        count += 1
+
+    monkeypatch.setattr(ReverseProcess, "run", interrupted)
+
+
+def test_ctrl_c_leaves_the_finished_pngs_whole(run, tmp_path):
+    out = tmp_path / "out"
+    with endless(run, out) as process:
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    count = int(re.search(r"samples: .* \((\d+) of 1000000\)", output)[1])
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"{seed:06d}.png" for seed in range(count)]
+    assert count % 500 == 0 < count
+    assert all(pixels_of(out / name).shape == (8, 12, 3) for name in names[::97])
+
+
+@pytest.mark.parametrize("name", ["grid.png", "images.npz"])
+def test_ctrl_c_leaves_the_finished_batches(run, tmp_path, monkeypatch, capsys, name):
+    argv = f"--weights {run} --num-images 10 --batch-size 2 --steps 4 --out"
+    assert run_command(MAIN, [*argv.split(), f"{tmp_path}/whole.npz"]) == 0
+    interrupt_in_batch(monkeypatch, 2)
+    before = signal.getsignal(signal.SIGINT)
+    assert run_command(MAIN, [*argv.split(), f"{tmp_path}/{name}"]) == 130
+    assert signal.getsignal(signal.SIGINT) == before
+    assert f"samples: {tmp_path}/{name} (4 of 10)" in capsys.readouterr().out
+    if name == "images.npz":
+        with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / name) as part:
+            np.testing.assert_array_equal(part["seeds"], np.arange(4))
+            np.testing.assert_array_equal(part["images"], whole["images"][:4])
+    else:
+        assert pixels_of(tmp_path / name).shape == (2 * 8 + 6, 2 * 12 + 6, 3)
+
+
+@pytest.mark.parametrize("name", ["grid.png", "images.npz", "images"])
+def test_ctrl_c_in_the_first_batch_leaves_nothing(run, tmp_path, monkeypatch, name):
+    interrupt_in_batch(monkeypatch, 0)
+    argv = f"--weights {run} --num-images 4 --gif {tmp_path}/a.gif --out {tmp_path}"
+    assert run_command(MAIN, f"{argv}/{name}".split()) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids="{} kills".format
+)
+def test_killed_while_writing_leaves_no_half_png(run, tmp_path, kills):
+    pauses = np.random.default_rng(0).uniform(0, 0.5, kills)
+
+    def kill(k):
+        with endless(run, tmp_path / str(k)) as process:
+            time.sleep(pauses[k])
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    with ThreadPoolExecutor(3) as pool:  # else it mostly waits for processes to start
+        list(pool.map(kill, range(kills)))
+    paths = list(tmp_path.glob("*/*.png"))
+    assert len(paths) >= kills
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()  # raises for a half file
+            assert image.text["seed"] == str(int(path.stem))
+
+
+@pytest.mark.parametrize(
+    "name, file",
+    [("grid.png", "grid.png"), ("a.npz", "a.npz"), ("out", "out/000000.png")],
+)
+def test_full_disk_is_one_line_and_status_1(run, tmp_path, capsys, name, file):
+    """The system refuses to let a file grow beyond 100 bytes, as a full disk would."""
+    argv = f"--weights {run} --num-images 4 --steps 1 --out {tmp_path}/{name}"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        status = run_command(MAIN, argv.split())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / file}: cannot be written (File too large); make room or "
+        "name another place\n"
+    )
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission_is_told(run, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    argv = f"--weights {run} --out {tmp_path}/grid.png"
+    assert run_command(MAIN, argv.split()) == 2
+    assert "--out: cannot write to" in capsys.readouterr().err
