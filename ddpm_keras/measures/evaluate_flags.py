@@ -1,0 +1,179 @@
+"""The flags of `scripts/evaluate.py`, and what is told of them before Keras loads."""
+
+import argparse
+import os
+from pathlib import Path
+
+from ddpm_keras.config import parse_args
+from ddpm_keras.errors import InputError
+from ddpm_keras.plain_yaml import nearest
+
+# Each metric and the fewest images that it is defined for.
+METRICS = {"kid": 4, "fid": 2, "swd": 1, "prdc": 6, "bpd": 1, "nn": 1}
+OF_FEATURES = {"kid", "fid", "prdc", "nn"}
+OF_REAL = {"kid", "fid", "swd", "prdc"}  # that compare samples with --against
+OF_SAMPLES = OF_FEATURES | OF_REAL
+MAX_IMAGES = 100_000
+RESULTS = ("metrics.json", "bpd.png", "closest_pairs.png")
+
+
+def parse_flags(description, argv=None):
+    """The flags as argparse has them, and the metrics, a set, all checked.
+
+    Raises `InputError` for a flag that cannot be, and for results that exist.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--weights",
+        metavar="PATH",
+        required=True,
+        help="a run folder or weights file, as for sample.py",
+    )
+    add(
+        "--config",
+        metavar="FILE",
+        help="the configuration of the network (default: the one in the weights; those "
+        "of Keras have none)",
+    )
+    add("--debug", action="store_true", help="show the traceback of an error")
+
+    add = parser.add_argument_group("what to measure").add_argument
+    add(
+        "--metrics",
+        metavar="LIST",
+        default=",".join(METRICS),
+        help="of kid, fid, swd, prdc (precision, recall, density, coverage), bpd (bits "
+        "per dimension), nn (nearest training images) (default: all)",
+    )
+    add(
+        "--features",
+        metavar="NAME",
+        default="inception",
+        help="for kid, fid, prdc, nn: inception (downloaded once), random:SEED, or "
+        "a run folder or weights file of ours (default: inception)",
+    )
+    add(
+        "--data",
+        metavar="PATH",
+        help="where the training images are: a configuration, a run folder or a folder "
+        "of images (default: where the weights' configuration says)",
+    )
+    add(
+        "--against",
+        choices=("training", "held-out"),
+        default="training",
+        help="the real images of kid, fid, swd, prdc; nn always uses the training "
+        "images, bpd those held out where there are any (default: training)",
+    )
+    add(
+        "--bpd-images",
+        metavar="N",
+        type=int,
+        default=128,
+        help="real images for bpd, which calls the network for each of them at every "
+        "timestep (default: 128)",
+    )
+
+    add = parser.add_argument_group("the samples").add_argument
+    add(
+        "--num-images",
+        metavar="N",
+        type=int,
+        default=2048,
+        help="how many (default: 2048)",
+    )
+    add(
+        "--sampler",
+        choices=("ddpm", "ddim", "dpmpp"),
+        help="ancestral, DDIM or DPM-Solver++(2M) (default: the configuration's)",
+    )
+    add(
+        "--steps",
+        metavar="N",
+        type=int,
+        help="network calls an image (default: as for sample.py)",
+    )
+    add(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="seed of the first image, the others count up; also of every other "
+        "random choice (default: 0)",
+    )
+    add(
+        "--batch-size",
+        metavar="N",
+        type=int,
+        default=64,
+        help="images computed together (default: 64)",
+    )
+
+    add = parser.add_argument_group("what to write").add_argument
+    add(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="a folder for metrics.json, the figures and the samples; samples that it "
+        "holds are used again",
+    )
+    add(
+        "--force",
+        action="store_true",
+        help="write over metrics.json and figures, and over samples of other weights",
+    )
+    args = parse_args(parser, argv)
+    metrics = _choose_metrics(args.metrics)
+    _check_numbers(args, metrics)
+    _check_out(Path(args.out), args.force)
+    return args, metrics
+
+
+def _choose_metrics(text):
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in METRICS:
+            near = nearest(name, METRICS)
+            hint = f"did you mean {near}?" if near else f"use {', '.join(METRICS)}"
+            raise InputError(f"--metrics: unknown metric {name!r}; {hint}")
+    return set(names)
+
+
+def _check_numbers(args, metrics):
+    for flag, number in (
+        ("--num-images", args.num_images),
+        ("--bpd-images", args.bpd_images),
+        ("--batch-size", args.batch_size),
+    ):
+        if not 1 <= number <= MAX_IMAGES:
+            raise InputError(f"{flag}: must be 1 to {MAX_IMAGES}; received {number}")
+    last = 2**31 - args.num_images
+    if not 0 <= args.seed <= last:
+        raise InputError(
+            f"--seed: must be 0 to {last}, for {args.num_images} images; received "
+            f"{args.seed}"
+        )
+    for name, least in METRICS.items():
+        if name in metrics & OF_SAMPLES and args.num_images < least:
+            raise InputError(
+                f"--num-images: {name} needs {least} or more; received "
+                f"{args.num_images}"
+            )
+
+
+def _check_out(out, force):
+    place = out.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"--out: cannot make the folder {out}; name another place")
+    for name in RESULTS:
+        if (out / name).exists() and not force:
+            raise InputError(
+                f"--out: {out / name} exists; name another folder or use --force"
+            )

@@ -1,0 +1,349 @@
+"""`scripts/evaluate.py`, from weights to a table, and the samples that it keeps."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_keras.config import Config
+from ddpm_keras.errors import run_command
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
+CONFIG = Config(
+    dataset_name="petals",
+    num_images=40,
+    img_size=8,
+    first_conv_channels=8,
+    channel_multiplier=[1],
+    has_attention=[False],
+    num_res_blocks=1,
+    norm_groups=4,
+    total_timesteps=6,
+)
+FAST = "--weights run --features random:0 --num-images 12 --steps 2"
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+MAIN = load_script()
+
+
+def evaluate(argv):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        assert run_command(MAIN, argv.split()) == 0
+    return output.getvalue()
+
+
+def metrics_of(folder):
+    return json.loads((Path(folder) / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with `run` and other weights, as training leaves them."""
+    from ddpm_keras.unet import build_unet
+    from ddpm_keras.weights import RUN_WEIGHTS, save_weights
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    network = build_unet(**CONFIG.unet_arguments())
+    rng = np.random.default_rng(0)
+    for name in ("run", "other"):
+        network.set_weights(
+            [w + 0.1 * rng.normal(size=w.shape) for w in network.get_weights()]
+        )
+        save_weights(network, folder / name / RUN_WEIGHTS, CONFIG)
+        (folder / name / "config.yaml").write_text(CONFIG.to_yaml())
+    changes = {"small": {"num_images": 5}, "large": {"img_size": 16}}
+    for name, change in changes.items():
+        config = CONFIG.model_copy(update=change)
+        (folder / f"{name}.yaml").write_text(config.to_yaml())
+    (folder / "photos").mkdir()
+    for k, size in enumerate([(9, 20), (30, 30), (8, 8), (11, 8)] * 4):
+        pixels = rng.integers(0, 256, (*size, 3), "uint8")
+        Image.fromarray(pixels).save(folder / "photos" / f"{k:02d}.png")
+    (folder / "done").mkdir()
+    (folder / "done" / "metrics.json").write_text("precious")
+    (folder / "file").write_text("precious")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_workplace(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+
+
+@pytest.fixture(scope="module")
+def whole(workplace):
+    """Every measure, in the folder `whole`: what it printed and wrote."""
+    with contextlib.chdir(workplace):
+        output = evaluate(f"{FAST} --bpd-images 8 --batch-size 8 --out whole")
+        return output, metrics_of("whole")
+
+
+@pytest.fixture
+def samples(whole, workplace, tmp_path):
+    """Puts the samples of `whole` into `tmp_path`, to be used again."""
+    return shutil.copytree(workplace / "whole" / "samples", tmp_path / "samples")
+
+
+def test_table_and_file_hold_every_measure(whole):
+    output, metrics = whole
+    assert list(metrics["results"]) == [
+        *("kid", "fid", "swd 8x8", "swd mean"),
+        *("precision", "recall", "density", "coverage"),
+        *("closer in pixels", "copies in pixels"),
+        *("closer in features", "copies in features"),
+        *("bpd posterior", "bpd beta"),
+    ]
+    lines = output.splitlines()
+    for name, result in metrics["results"].items():
+        assert np.isfinite(result["value"])
+        row = next(line for line in lines if line.startswith(f"{name} "))
+        assert f" {result['value']:.4g}" in row
+        # Untrained noise is far from flowers.
+        if name in ("kid", "fid", "swd mean"):
+            assert result["value"] > 2.0 * abs(result["reference"])
+    assert metrics["results"]["kid"]["error"] > 0.0
+
+
+def test_file_tells_the_protocol(whole):
+    protocol = whole[1]["protocol"]
+    assert protocol["data"] | {"splits": None} == {
+        "dataset_name": "petals",
+        "splits": None,
+        "data_dir": None,
+        "validation_fraction": 0.0,
+        "seed": 0,
+        "training_images": 40,
+        "held_out_images": 0,
+        "size": "8x8x3",
+        "resize": "drawn at this size",
+    }
+    assert protocol["samples"] == {
+        "number": 12,
+        "seeds": "0-11",
+        "sampler": "ddpm",
+        "steps": 2,
+        "spacing": "trailing",
+        "clipped": True,
+    }
+    assert protocol["real_images"] == {
+        "split": "training",
+        "number": 24,
+        "number_for_swd_and_prdc": 12,
+        "number_in_each_half": 12,
+    }
+    assert protocol["nn"] == {"training_images": 40, "mirrored_too": True}
+    assert protocol["bpd"] == {"split": "training", "number": 8}
+    assert protocol["extractor"] == "random:0"
+    assert len(protocol["weights_sha256"]) == 12
+
+
+def test_pictures_are_written(whole, workplace):
+    for name in ("bpd.png", "closest_pairs.png"):
+        with Image.open(workplace / "whole" / name) as image:
+            assert image.format == "PNG" and np.asarray(image).std() > 10
+
+
+def test_warns_of_few_images_and_of_training_images(whole):
+    few, training = whole[1]["warnings"]
+    reference = whole[1]["results"]["fid"]["reference"]
+    assert few == (
+        "fid: 12 images are too few for 480 features, use more or kid; two halves of "
+        f"the real images, 12 each, are {reference:.4g} apart; smaller values and "
+        "differences mean nothing"
+    )
+    assert training.startswith("bpd: of training images, for none was held out;")
+
+
+def test_results_are_those_of_the_measures(whole, workplace):
+    # By another way: from the samples on disk.
+    from ddpm_keras.data import load_images
+    from ddpm_keras.measures.sliced_wasserstein import sliced_wasserstein
+
+    images = []
+    for name in ("000000.npz", "000008.npz"):
+        with np.load(workplace / "whole" / "samples" / name) as file:
+            images.extend(file["images"])
+    order = np.random.default_rng(0).permutation(40)
+    real = load_images(CONFIG)[order]
+    swd = sliced_wasserstein(real[:12], np.stack(images))
+    reference = sliced_wasserstein(real[:12], real[12:24])
+    found = whole[1]["results"]["swd mean"]
+    assert found["value"] == pytest.approx(swd["mean"])
+    assert found["reference"] == pytest.approx(reference["mean"])
+
+
+def test_samples_are_reused(whole, workplace, tmp_path):
+    out = shutil.copytree(workplace / "whole", tmp_path / "out")
+    # More of them: only the new ones are sampled.
+    more = FAST.replace("12", "15")
+    output = evaluate(f"{more} --metrics swd --out {out} --force")
+    assert "reused: 12 of them" in output
+    files = sorted(path.name for path in (out / "samples").iterdir())
+    assert files == ["000000.npz", "000008.npz", "000012.npz"]
+    assert not (out / "bpd.png").exists()  # of the evaluation before
+
+    output = evaluate(f"{FAST} --metrics swd --out {out} --force")
+    assert "reused: 12 of them" in output
+    first = whole[1]["results"]["swd mean"]
+    assert metrics_of(out)["results"]["swd mean"] == first
+
+
+def test_interrupted_sampling_goes_on(monkeypatch, capsys, tmp_path):
+    from ddpm_keras.reverse import ReverseProcess
+
+    batches = ReverseProcess.batches
+
+    def broken_off(self, *args, **options):
+        yield next(batches(self, *args, **options))
+        raise KeyboardInterrupt
+
+    argv = f"{FAST} --metrics swd --batch-size 5 --out {tmp_path}"
+    with monkeypatch.context() as patch:
+        patch.setattr(ReverseProcess, "batches", broken_off)
+        assert run_command(MAIN, argv.split()) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["samples"]
+    assert "reused: 5 of them" in evaluate(argv)
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        ("--weights other --steps 2", "samples of weights "),
+        ("--weights run --steps 3", "samples of steps 2, not 3; name another folder"),
+        ("--weights run --steps 2 --sampler ddim", "samples of sampler ddpm, not ddim"),
+    ],
+)
+def test_other_samples_are_refused(samples, tmp_path, capsys, argv, told):
+    argv += f" --metrics swd --num-images 3 --out {tmp_path}"
+    assert run_command(MAIN, argv.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --out: {tmp_path}/samples/000000.npz holds ")
+    assert told in error and error.count("\n") == 1
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+
+
+def test_other_samples_are_removed_by_force(samples, tmp_path):
+    output = evaluate(
+        f"--weights run --steps 1 --metrics swd --num-images 3 --force --out {tmp_path}"
+    )
+    assert "reused" not in output
+    assert [path.name for path in tmp_path.rglob("*.npz")] == ["000000.npz"]
+    assert metrics_of(tmp_path)["protocol"]["samples"]["steps"] == 1
+
+
+def test_broken_file_of_samples_is_told(tmp_path, capsys):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "000000.npz").write_bytes(b"PK\x03\x04 no archive")
+    argv = f"{FAST} --metrics swd --out {tmp_path}"
+    assert run_command(MAIN, argv.split()) == 2
+    assert capsys.readouterr().err == (
+        f"error: --out: {tmp_path}/samples/000000.npz holds no samples of this size; "
+        "name another folder, or use --force to remove it\n"
+    )
+
+
+def test_folder_of_images_of_several_sizes(samples, tmp_path):
+    evaluate(f"{FAST} --metrics kid,nn --data photos --out {tmp_path}")
+    protocol = metrics_of(tmp_path)["protocol"]
+    assert protocol["data"]["training_images"] == 16
+    assert protocol["data"]["resize"] == "centre crop, antialiased bilinear"
+    assert protocol["nn"]["training_images"] == 16
+
+
+def test_held_out_images_are_used_where_there_are_any(samples, tmp_path, capsys):
+    config = CONFIG.model_copy(update={"validation_fraction": 0.5})
+    (tmp_path / "half.yaml").write_text(config.to_yaml())
+    evaluate(
+        f"--weights run --steps 2 --num-images 4 --bpd-images 3 --metrics swd,bpd "
+        f"--data {tmp_path}/half.yaml --against held-out --out {tmp_path}"
+    )
+    protocol = metrics_of(tmp_path)["protocol"]
+    assert protocol["real_images"]["split"] == "held-out"
+    assert protocol["bpd"] == {"split": "held-out", "number": 3}
+    assert protocol["extractor"] is None
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        ("--out new", "the following arguments are required: --weights"),
+        ("--weights run", "the following arguments are required: --out"),
+        ("--weight run", "unknown flag --weight: did you mean --weights?"),
+        (f"{FAST} --metrics kdi", "--metrics: unknown metric 'kdi'; did you mean kid?"),
+        (
+            f"{FAST} --metrics kid,xyzzy",
+            "--metrics: unknown metric 'xyzzy'; use kid, fid, swd, prdc, bpd, nn",
+        ),
+        (
+            "--weights run --num-images 0",
+            "--num-images: must be 1 to 100000; received 0",
+        ),
+        (
+            "--weights run --num-images 3 --metrics swd,kid",
+            "--num-images: kid needs 4 or more; received 3",
+        ),
+        (
+            "--weights run --num-images 5 --metrics prdc",
+            "--num-images: prdc needs 6 or more; received 5",
+        ),
+        (f"{FAST} --bpd-images 0", "--bpd-images: must be 1 to 100000; received 0"),
+        (
+            f"{FAST} --seed -1",
+            "--seed: must be 0 to 2147483636, for 12 images; received -1",
+        ),
+        (f"{FAST} --steps 7", "--sampler ddpm: `steps` must be a whole number from 1"),
+        (f"{FAST} --steps 0", "--sampler ddpm: `steps` must be a whole number from 1"),
+        (f"{FAST} --out done", "--out: done/metrics.json exists; name another folder"),
+        (f"{FAST} --out file", "--out: cannot make the folder file; name another"),
+        ("--weights nowhere", "nowhere: no such file or folder; check the path"),
+        (
+            f"{FAST} --data large.yaml",
+            "--data: large.yaml has images of 16x16x3, and the network makes 8x8x3; "
+            "name a configuration with its size",
+        ),
+        (
+            f"{FAST} --data small.yaml --metrics prdc",
+            "--data: prdc needs 12 or more training images; there are 5",
+        ),
+        (f"{FAST} --data nowhere.yaml", "nowhere.yaml"),
+        (f"{FAST} --data done", "data_dir: 0 images found in done"),
+        (
+            f"{FAST} --against held-out",
+            "--against: no image was held out (validation_fraction is 0); use training",
+        ),
+        (
+            "--weights run --num-images 12 --features random",
+            "--features: write random:SEED, such as random:0; received 'random'",
+        ),
+        (
+            "--weights run --num-images 12 --features nowhere",
+            "--features: nowhere: no such file or folder; check the path",
+        ),
+    ],
+)
+def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
+    before = sorted(workplace.rglob("*"))
+    if "--out" not in argv and "required" not in told:
+        argv += " --out new"
+    assert run_command(MAIN, argv.split()) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ") and told in output.err
+    assert output.err.endswith("\n") and output.err.count("\n") == 1
+    assert output.out == ""
+    assert sorted(workplace.rglob("*")) == before
+    assert (workplace / "done" / "metrics.json").read_text() == "precious"
