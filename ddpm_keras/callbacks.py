@@ -29,37 +29,39 @@ class SampleGrid(keras.callbacks.Callback):
         every: Epochs between two grids; the last epoch always has one. 0: never.
         num_images: Images in the grid.
         seed: Seed of the first image's noise.
+        epochs_done: Epochs that a training which goes on has behind it, when it stands
+            between two; their last grid is drawn if it is missing.
         **options: Of `DiffusionModel.generate_images`: `sampler`, `steps` and so on.
     """
 
-    def __init__(self, folder, every=10, num_images=16, seed=0, **options):
+    def __init__(
+        self, folder, every=10, num_images=16, seed=0, epochs_done=0, **options
+    ):
         super().__init__()
         self.folder = Path(folder)
         self.every = every
+        self.epochs_done = epochs_done
         self.options = {"num_images": num_images, "seed": seed, **options}
 
     def path(self, epoch):
         """Where the grid after `epoch` epochs goes."""
         return self.folder / f"epoch-{epoch:04d}.png"
 
+    def on_train_begin(self, logs=None):
+        if self.epochs_done and not self.path(self.epochs_done).exists():
+            self.on_epoch_end(self.epochs_done - 1)
+
     def on_epoch_end(self, epoch, logs=None):
         last = epoch + 1 == self.params["epochs"]
-        if self.every and (last or (epoch + 1) % self.every == 0):
-            self.draw(epoch + 1)
-
-    def draw_missing(self, epoch):
-        """As at the end of the epoch, unless the grid is there."""
-        if not self.path(epoch).exists():
-            self.on_epoch_end(epoch - 1)
-
-    def draw(self, epoch):
-        """Sample the grid of after `epoch` epochs, save it and show it."""
+        if not self.every or ((epoch + 1) % self.every and not last):
+            return
+        path = self.path(epoch + 1)
         grid = make_grid(self.model.generate_images(**self.options, verbose=0))
-        save_png(self.path(epoch), grid)
+        save_png(path, grid)
         if "ipykernel" in sys.modules:
             from IPython.display import Image, display
 
-            display(Image(str(self.path(epoch))))
+            display(Image(str(path)))
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -106,6 +108,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self.step % self.steps_per_epoch:  # within an epoch: its running means count
             variables = self.model.metrics_variables
             self._metrics = [keras.ops.convert_to_numpy(v.value) for v in variables]
+        self._cut_short.enter_context(self.stop.stoppable())
 
     def on_epoch_begin(self, epoch, logs=None):
         self._cut_short.close()
@@ -133,7 +136,8 @@ class Checkpoints(keras.callbacks.Callback):
         last = epoch + 1 == self.params["epochs"]
         if last or self._is_due():
             self.save(last)
-        # What follows up to the next epoch changes nothing: a signal need not wait.
+        # What other callbacks do before the next epoch changes nothing: a signal need
+        # not wait for it.
         self._cut_short.enter_context(self.stop.stoppable())
 
     def on_train_end(self, logs=None):

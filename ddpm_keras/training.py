@@ -61,12 +61,13 @@ def train(config, folder):
     }
     first_step, facts = restore_run(folder, model, facts)
     last_step = steps_per_epoch * config.num_epochs
+    epochs_done = first_step // steps_per_epoch
     if first_step >= last_step:
         print(f"nothing to do: {folder} has done its {config.num_epochs} epochs")
         return 0
     if first_step:
         print(f"resumed: after step {first_step:,} of {last_step:,}")
-        _cut_log(folder / "log.csv", first_step // steps_per_epoch)
+        _cut_log(folder / "log.csv", epochs_done)
         model.optimizer.learning_rate = config.learning_rate
 
     with StopSignal() as stop:
@@ -78,6 +79,7 @@ def train(config, folder):
             every=config.sample_every,
             num_images=config.num_samples,
             seed=config.seed,
+            epochs_done=0 if first_step % steps_per_epoch else epochs_done,
             sampler=config.sampler,
             steps=config.sample_steps,
         )
@@ -90,9 +92,6 @@ def train(config, folder):
             logs = keras.callbacks.TensorBoard(str(folder / "tensorboard"))
             callbacks.append(logs)
         try:
-            if first_step and first_step % steps_per_epoch == 0:
-                with stop.stoppable():  # the run may have stopped before this grid
-                    grids.draw_missing(first_step // steps_per_epoch)
             fit(model, config, images, held_out, first_step, callbacks)
         except Stopped as stopped:
             checkpoints.save(last=True)

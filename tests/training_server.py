@@ -1,0 +1,69 @@
+"""Runs `train.py` in one process after another; TensorFlow is loaded only once.
+
+Reads lines with the words of a command from stdin. For each it prints the number of the
+process that runs it, and at its end another line: the exit status, or minus the signal
+that killed it. The network is one convolution, which takes a second to compile and not
+ten; everything else is as it is.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+from ddpm_keras import training
+from ddpm_keras.errors import run_command
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
+
+
+def build_convolution(img_size, img_channels, first_conv_channels, **others):
+    image = keras.Input((img_size, img_size, img_channels), name="image_input")
+    t = keras.Input((), dtype="int32", name="time_input")
+    x = image + keras.layers.Rescaling(0.1)(keras.layers.Reshape((1, 1, 1))(t))
+    x = keras.layers.Conv2D(first_conv_channels, 3, padding="same")(x)
+    x = keras.layers.Dropout(0.1)(x)
+    x = keras.layers.Conv2D(img_channels, 3, padding="same")(x)
+    return keras.Model([image, t], x)
+
+
+def train(argv, output):
+    """Run the script with its output in a file, and end the process."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    training.build_unet = build_convolution
+    spec = importlib.util.spec_from_file_location("train", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    status = run_command(script.main, argv)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def start(line):
+    """The number of a process that runs a command."""
+    if keras.backend.backend() == "jax":  # which does not work in a fork
+        command = [sys.executable, __file__, line]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL).pid
+    child = os.fork()
+    if child == 0:
+        train(*json.loads(line))
+    return child
+
+
+def main():
+    for line in sys.stdin:
+        child = start(line)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        train(*json.loads(sys.argv[1]))
+    main()
