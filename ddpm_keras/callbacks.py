@@ -71,8 +71,9 @@ class Checkpoints(keras.callbacks.Callback):
     checkpoint is made, and before callbacks that a signal may cut short.
 
     Args:
-        folder: The run's folder: `checkpoints`, `weights.safetensors` and, where there
-            is validation data, `best.safetensors` go there.
+        folder: The run's folder: `checkpoints`, `weights.safetensors` and
+            `best.safetensors` go there. The best are those of the lowest `kid`, or
+            `val_loss` where that is not measured.
         config: The `Config` of the run, of which `save_every` and `keep` count here.
         steps_per_epoch: Steps of an epoch.
         first_step: Steps done before this training.
@@ -129,9 +130,13 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._refuse_divergence(logs)
-        loss, best = logs.get("val_loss"), self.facts["best"]
-        if loss is not None and (best is None or loss < best):
-            self.facts["best"] = float(loss)
+        figure, best = logs.get("kid", logs.get("val_loss")), self.facts["best"]
+        if figure is None or not np.isfinite(figure):
+            better = False
+        else:
+            better = best is None or figure < best
+        if better:
+            self.facts["best"] = float(figure)
             self._attempt(self._save_weights, BEST_WEIGHTS)
         last = epoch + 1 == self.params["epochs"]
         if last or self._is_due():

@@ -136,8 +136,23 @@ class Config(BaseModel):
     loss: Literal["mean_squared_error", "mean_absolute_error", "huber"] = Field(
         "mean_squared_error", description="loss on the predicted noise"
     )
+    learning_rate_warmup_steps: CountOrZero = Field(
+        0, description="steps over which the rate rises to its value"
+    )
+    grad_clip: Annotated[
+        Annotated[float, Field(gt=0)] | None, Takes("X", "a number above 0, or null")
+    ] = Field(None, description="greatest norm of all gradients together")
+    gradient_accumulation_steps: Count = Field(
+        1, description="steps whose mean gradient makes one update"
+    )
     ema: Share = Field(
         0.999, description="share of the averaged weights kept at each step"
+    )
+    mixed_precision: Literal["none", "bfloat16", "float16"] = Field(
+        "none", description="type of the network's arithmetic, for GPUs"
+    )
+    distribute: Literal["auto", "none"] = Field(
+        "auto", description="auto: share each batch among all devices of one kind"
     )
     num_epochs: Count = Field(800, description="passes over the images")
 
@@ -156,6 +171,12 @@ class Config(BaseModel):
         None,
         description="network calls an image; null: all for ddpm, 50 for ddim, "
         "20 for dpmpp",
+    )
+    eval_every: CountOrZero = Field(
+        0, description="epochs between measures (KID, SWD) of samples; 0: never"
+    )
+    eval_images: Annotated[int, Field(ge=16), Takes("N", "an integer, 16 or more")] = (
+        Field(256, description="samples that are measured, by 20 steps of dpmpp")
     )
     save_every: Annotated[
         AtLeast1 | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}min$")],
@@ -236,7 +257,8 @@ class Config(BaseModel):
 # What may change when a run goes on; with any other key it would be another run.
 RESUMABLE = {
     *("data_dir", "num_epochs", "learning_rate", "sample_every", "num_samples"),
-    *("sampler", "sample_steps", "save_every", "keep", "tensorboard"),
+    *("sampler", "sample_steps", "save_every", "keep", "tensorboard", "distribute"),
+    *("eval_every", "eval_images"),
 }
 
 # The groups of the help, by the first key of each.

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ddpm_keras.devices import draw_share
 from ddpm_keras.images import make_grid
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.reverse import ReverseProcess
@@ -120,10 +121,16 @@ class DiffusionModel(keras.Model):
         """
         images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images = ops.cast(images, "float32")
-        t = keras.random.randint(
-            ops.shape(images)[:1], 0, self.diffusion.timesteps, seed=seeds
+        t = draw_share(
+            lambda shape: keras.random.randint(
+                shape, 0, self.diffusion.timesteps, seed=seeds
+            ),
+            ops.shape(images)[:1],
         )
-        noise = keras.random.normal(ops.shape(images), dtype="float32", seed=seeds)
+        noise = draw_share(
+            lambda shape: keras.random.normal(shape, dtype="float32", seed=seeds),
+            ops.shape(images),
+        )
         noisy_images = self.diffusion.q_sample(images, t, noise)
         return (noisy_images, t), noise, sample_weight
 

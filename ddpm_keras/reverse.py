@@ -25,7 +25,9 @@ class ReverseProcess:
         self.diffusion = diffusion
         self.image_shape = tuple(network.inputs[0].shape[1:])
         self._advance = compile_calls(network, self._steps)
-        self._start = compile_calls(network, lambda seeds: _draw(seeds, 0, self.image_shape))
+        self._start = compile_calls(
+            network, lambda seeds: _draw(seeds, 0, self.image_shape)
+        )
 
     def noise(self, seeds):
         """The noise x_T that the images of `seeds` start from.

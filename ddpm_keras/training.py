@@ -16,9 +16,11 @@ from ddpm_keras.data import (
     make_validation_batches,
     split_images,
 )
+from ddpm_keras.devices import distributed
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
+from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
@@ -48,27 +50,34 @@ def train(config, folder):
     images, held_out = split_images(images, config.validation_fraction, config.seed)
     print(f"data: {len(images):,} images to train on, {len(held_out):,} held out")
     check_fills_batch(len(images), config.batch_size)
-    steps_per_epoch = len(images) // config.batch_size
-    model = build_model(config)
-    print(f"network: {model.network.count_params():,} parameters")
-    print(f"run: {folder}")
+    with distributed(config.batch_size, config.distribute) as num_devices:
+        if num_devices > 1:
+            print(f"devices: {num_devices}, sharing each batch")
+        model = build_model(config)
+        print(f"network: {model.network.count_params():,} parameters")
+        print(f"run: {folder}")
+        return _go_on(config, folder, model, images, held_out)
 
-    # Where to begin.
+
+def _go_on(config, folder, model, images, held_out):
+    """Train a model from the run's newest checkpoint on; return the exit status."""
     facts = {
         "images": hashlib.sha256(images).hexdigest(),
         "machine": _machine(),
         "best": None,
     }
-    first_step, facts = restore_run(folder, model, facts)
+    steps_per_epoch = len(images) // config.batch_size
     last_step = steps_per_epoch * config.num_epochs
-    epochs_done = first_step // steps_per_epoch
+    first_step, facts = restore_run(folder, model, facts)
     if first_step >= last_step:
         print(f"nothing to do: {folder} has done its {config.num_epochs} epochs")
         return 0
+    epochs_done, steps_done = divmod(first_step, steps_per_epoch)
     if first_step:
         print(f"resumed: after step {first_step:,} of {last_step:,}")
         _cut_log(folder / "log.csv", epochs_done)
-        model.optimizer.learning_rate = config.learning_rate
+        if not config.learning_rate_warmup_steps:
+            model.optimizer.learning_rate = config.learning_rate
 
     with StopSignal() as stop:
         checkpoints = Checkpoints(
@@ -79,7 +88,7 @@ def train(config, folder):
             every=config.sample_every,
             num_images=config.num_samples,
             seed=config.seed,
-            epochs_done=0 if first_step % steps_per_epoch else epochs_done,
+            epochs_done=0 if steps_done else epochs_done,
             sampler=config.sampler,
             steps=config.sample_steps,
         )
@@ -88,9 +97,11 @@ def train(config, folder):
             checkpoints,
             grids,
         ]
+        if config.eval_every:  # first: the log takes its figures
+            real = held_out if len(held_out) >= 16 else images
+            callbacks.insert(0, MeasureSamples(real, config))
         if config.tensorboard:
-            logs = keras.callbacks.TensorBoard(str(folder / "tensorboard"))
-            callbacks.append(logs)
+            callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         try:
             fit(model, config, images, held_out, first_step, callbacks)
         except Stopped as stopped:
@@ -115,20 +126,38 @@ def build_model(config):
     keras.utils.set_random_seed(config.seed)
     try:
         keras.activations.get(config.activation)
-        optimizer = keras.optimizers.get(config.optimizer)
-        optimizer.learning_rate = config.learning_rate
+        optimizer = build_optimizer(config)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"activation, optimizer: Keras has no {config.activation!r} or no "
             f"{config.optimizer!r}; use names such as swish and adam"
         ) from error
-    network = build_unet(**config.unet_arguments())
-    diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    model = DiffusionModel(
-        network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
-    )
-    model.compile(loss=config.loss, optimizer=optimizer)
+    policy = keras.config.dtype_policy()
+    if config.mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
+    try:
+        network = build_unet(**config.unet_arguments())
+        diffusion = GaussianDiffusion(**config.diffusion_arguments())
+        model = DiffusionModel(
+            network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
+        )
+        model.compile(loss=config.loss, optimizer=optimizer)
+    finally:
+        keras.config.set_dtype_policy(policy)
     return model
+
+
+def build_optimizer(config):
+    """The Keras optimizer of a configuration."""
+    rate, steps = config.learning_rate, config.learning_rate_warmup_steps
+    if steps:  # which Keras has as a decay upwards
+        rate = keras.optimizers.schedules.PolynomialDecay(rate / steps, steps, rate)
+    accumulated = config.gradient_accumulation_steps
+    return type(keras.optimizers.get(config.optimizer))(
+        learning_rate=rate,
+        global_clipnorm=config.grad_clip,
+        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
+    )
 
 
 def restore_run(folder, model, facts):

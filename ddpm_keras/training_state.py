@@ -15,7 +15,7 @@ def state_arrays(model):
         out for its infinite loss has spoilt the metrics: they are 0 then.
     """
     arrays = {
-        name: keras.ops.convert_to_numpy(variable.value)
+        name: keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))
         for name, variable in _variables(model).items()
     }
     metrics = {n: a for n, a in arrays.items() if n.startswith("metrics/")}

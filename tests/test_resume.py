@@ -29,6 +29,7 @@ validation_fraction: 0.25
 img_size: 8
 batch_size: 3
 first_conv_channels: 8
+dropout: 0.1
 total_timesteps: 20
 learning_rate: 1e-3
 ema: 0.5

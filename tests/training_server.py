@@ -21,12 +21,12 @@ from ddpm_keras.errors import run_command
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 
 
-def build_convolution(img_size, img_channels, first_conv_channels, **others):
+def build_convolution(img_size, img_channels, first_conv_channels, dropout, **others):
     image = keras.Input((img_size, img_size, img_channels), name="image_input")
     t = keras.Input((), dtype="int32", name="time_input")
     x = image + keras.layers.Rescaling(0.1)(keras.layers.Reshape((1, 1, 1))(t))
     x = keras.layers.Conv2D(first_conv_channels, 3, padding="same")(x)
-    x = keras.layers.Dropout(0.1)(x)
+    x = keras.layers.Dropout(dropout)(x)
     x = keras.layers.Conv2D(img_channels, 3, padding="same")(x)
     return keras.Model([image, t], x)
 

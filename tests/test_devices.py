@@ -1,0 +1,134 @@
+"""Two virtual processors train as one does, and their checkpoints are the same."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ddpm_keras.config import Config
+from ddpm_keras.devices import all_devices, distributed
+from ddpm_keras.errors import InputError
+
+TESTS = Path(__file__).parent
+# Trains with as many virtual processors as the first word says.
+CODE = """
+import json, os, sys
+count, backend, argv, output = json.loads(sys.argv[1])
+if backend == "jax":
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+else:
+    import tensorflow as tf
+    (processor,) = tf.config.list_physical_devices("CPU")
+    parts = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(processor, parts)
+from training_server import train
+train(argv, output)
+"""
+TINY = """\
+dataset_name: petals
+num_images: 20
+validation_fraction: 0.2
+img_size: 8
+batch_size: 4
+first_conv_channels: 8
+total_timesteps: 20
+learning_rate: 1e-3
+ema: 0.5
+num_epochs: 2
+num_samples: 2
+seed: 3
+"""
+
+
+def train(count, *argv, folder):
+    """Train in a process with so many devices; the output."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    output = folder / "output"
+    words = [count, backend, [str(word) for word in argv], str(output)]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    command = [sys.executable, "-c", CODE, json.dumps(words)]
+    status = subprocess.run(command, env=environment, cwd=folder).returncode
+    assert status == 0, output.read_text()
+    return output.read_text()
+
+
+def assert_close(found, wanted):
+    found, wanted = load_file(found), load_file(wanted)
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, atol=1e-5, rtol=1e-5)
+
+
+def test_two_devices_do_what_one_does(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    argv = ["--config", "tiny.yaml", "--run-dir"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert "devices:" not in train(1, *argv, one, folder=tmp_path)
+    assert "devices: 2, sharing each batch" in train(2, *argv, two, folder=tmp_path)
+
+    last = Path("checkpoints", "step-00000008", "arrays.safetensors")
+    assert_close(two / last, one / last)
+    logs = [np.genfromtxt(f / "log.csv", delimiter=",")[1:] for f in (one, two)]
+    np.testing.assert_allclose(*logs, atol=1e-5)
+    assert (two / "samples" / "epoch-0002.png").exists()
+
+    # Each goes on from the other's checkpoint.
+    for count, folder in ((2, one), (1, two)):
+        flags = ["--run-dir", folder, "--resume", "--num_epochs", 3]
+        assert "resumed: after step 8 of 12" in train(count, *flags, folder=tmp_path)
+    last = Path("checkpoints", "step-00000012", "arrays.safetensors")
+    assert_close(two / last, one / last)
+
+
+REPLICAS = """
+import tensorflow as tf
+(processor,) = tf.config.list_physical_devices("CPU")
+parts = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(processor, parts)
+import numpy as np
+from ddpm_keras import Config, draw_flowers
+from ddpm_keras.data import make_batches
+from ddpm_keras.devices import distributed
+from ddpm_keras import training
+from training_server import build_convolution
+training.build_unet = build_convolution
+with distributed(4) as count:
+    assert count == 2
+    model = training.build_model(Config(img_size=8, first_conv_channels=8, ema=0.5))
+    batches, steps = make_batches(draw_flowers(8, 8), 4, 3)
+    model.fit(batches, steps_per_epoch=steps, epochs=3, verbose=0)
+    for variable in [*model.variables, *model.optimizer.variables]:
+        first, second = variable.value.values
+        np.testing.assert_array_equal(first.numpy(), second.numpy(), variable.path)
+"""
+
+
+@pytest.mark.skipif(
+    os.environ.get("KERAS_BACKEND") == "jax", reason="JAX has one copy of a variable"
+)
+def test_all_replicas_hold_the_same():
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    subprocess.run([sys.executable, "-c", REPLICAS], env=environment, check=True)
+
+
+def test_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr("ddpm_keras.devices.all_devices", lambda: ["a", "b", "c"])
+    with pytest.raises(InputError) as error, distributed(32):
+        pass
+    assert str(error.value) == (
+        "batch_size: 32 images cannot be shared equally among 3 devices; use a "
+        "multiple, or distribute: none"
+    )
+    with distributed(32, "none") as count:
+        assert count == 1
+
+
+def test_one_device_changes_nothing():
+    assert len(all_devices()) == 1
+    with distributed(Config().batch_size) as count:
+        assert count == 1

@@ -1,0 +1,94 @@
+"""Measures of samples as the training goes on, in the log and for the best weights."""
+
+import csv
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from ddpm_keras.callbacks import Checkpoints
+from ddpm_keras.config import Config
+from ddpm_keras.measures.features import load_extractor
+from ddpm_keras.measures.in_training import MeasureSamples
+from ddpm_keras.measures.kernel_distance import kernel_distance
+from ddpm_keras.measures.sliced_wasserstein import sliced_wasserstein
+from ddpm_keras.petals import draw_flowers
+
+REAL = draw_flowers(24, 8)
+
+
+class FakeModel:
+    """Paints flowers, the better the later."""
+
+    epoch = 0
+
+    def generate_images(self, num_images, sampler, steps, seed, verbose):
+        assert (sampler, steps, seed, verbose) == ("dpmpp", 20, 5, 0)
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(0.0, 1.0 / (1 + self.epoch), (num_images, 8, 8, 3))
+        return draw_flowers(num_images, 8, seed=9) / 127.5 - 1.0 + noise
+
+
+def test_figures_are_those_of_the_measures():
+    callback = MeasureSamples(REAL, Config(eval_every=2, eval_images=32, seed=5))
+    callback.set_model(FakeModel())
+    callback.set_params({"epochs": 5})
+    seen = []
+    for callback.model.epoch in range(5):
+        logs = {"loss": 1.0}
+        callback.on_epoch_end(callback.model.epoch, logs)
+        seen.append(logs)
+    assert [np.isfinite(logs["kid"]) for logs in seen] == [0, 1, 0, 1, 1]
+    assert [np.isfinite(logs["swd"]) for logs in seen] == [0, 1, 0, 1, 1]
+    assert seen[1]["kid"] > seen[3]["kid"] > seen[4]["kid"]
+
+    images = callback.model.generate_images(32, "dpmpp", 20, 5, 0)
+    images = np.uint8(np.clip(np.round((images + 1.0) * 127.5), 0, 255))
+    extract = load_extractor("random:0", (8, 8, 3))
+    kid = kernel_distance(extract(REAL), extract(images)).mean
+    np.testing.assert_allclose(seen[4]["kid"], kid, rtol=1e-6)
+    swd = sliced_wasserstein(REAL, images[:24])["mean"]
+    np.testing.assert_allclose(seen[4]["swd"], swd, rtol=1e-6)
+
+
+def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
+    class Model:
+        optimizer = None
+        ema_network = make_network()
+
+    config = Config(save_every=10**6)
+    callback = Checkpoints(tmp_path, config, steps_per_epoch=1)
+    callback.set_model(Model())
+    callback.set_params({"epochs": 99})
+    best = []
+    for epoch, kid in enumerate([np.nan, 0.2, 0.3, np.nan, -0.1, 0.0]):
+        for weight in callback.model.ema_network.weights:
+            weight.assign(np.full(weight.shape, epoch))
+        logs = {"loss": 1.0, "val_loss": -float(epoch), "kid": kid}
+        callback.on_epoch_end(epoch, logs)
+        path = tmp_path / "best.safetensors"
+        arrays = load_file(path) if path.exists() else {"": np.array([None])}
+        best.append(next(iter(arrays.values())).ravel()[0])
+    assert best == [None, 1, 1, 1, 4, 4]
+
+
+def test_csv_has_the_figures(tmp_path):
+    import keras
+
+    callbacks = [
+        MeasureSamples(REAL, Config(eval_every=2, eval_images=16, seed=5)),
+        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+    ]
+    model = FakeModel()
+    model.stop_training = False
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.set_params({"epochs": 3})
+        callback.on_train_begin()
+    for epoch in range(3):
+        logs = {"loss": 1.0}
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, logs)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["epoch", "kid", "loss", "swd"]
+    assert [row["kid"] == "nan" for row in rows] == [True, False, False]

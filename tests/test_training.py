@@ -1,0 +1,71 @@
+"""Options of the training, from the configuration to Keras."""
+
+import keras
+import numpy as np
+import pytest
+
+from ddpm_keras.config import Config
+from ddpm_keras.petals import draw_flowers
+from ddpm_keras.training import build_model, build_optimizer
+
+TINY = {
+    "dataset_name": "petals",
+    "img_size": 8,
+    "first_conv_channels": 8,
+    "channel_multiplier": [1],
+    "has_attention": [False],
+    "num_res_blocks": 1,
+    "learning_rate": 1e-3,
+}
+
+
+def test_recipe_is_plain_adam():
+    optimizer = build_optimizer(Config())
+    assert optimizer.get_config() == keras.optimizers.Adam(2e-4).get_config()
+
+
+def test_rate_rises_in_a_line_and_stays():
+    config = Config(learning_rate=0.01, learning_rate_warmup_steps=4)
+    rate = build_optimizer(config)._learning_rate
+    rates = [float(rate(step)) for step in (0, 1, 2, 3, 4, 5, 100)]
+    wanted = [0.0025, 0.004375, 0.00625, 0.008125, 0.01, 0.01, 0.01]
+    np.testing.assert_allclose(rates, wanted, rtol=1e-6)
+
+
+def updates(optimizer, gradients):
+    """What a weight of 0 becomes, step by step."""
+    weight = keras.Variable(np.zeros(2, "float32"))
+    optimizer.build([weight])
+    for gradient in gradients:
+        optimizer.apply([keras.ops.array(gradient)])
+        yield keras.ops.convert_to_numpy(weight.value)
+
+
+def test_gradients_are_clipped_together():
+    config = Config(optimizer="sgd", learning_rate=1.0, grad_clip=0.5)
+    (found,) = updates(build_optimizer(config), [[3.0, 4.0]])
+    np.testing.assert_allclose(found, [-0.3, -0.4], rtol=1e-6)
+
+
+def test_gradients_are_accumulated():
+    config = Config(optimizer="sgd", learning_rate=1.0, gradient_accumulation_steps=2)
+    first, second = updates(build_optimizer(config), [[1.0, 3.0], [2.0, 5.0]])
+    np.testing.assert_array_equal(first, [0.0, 0.0])
+    np.testing.assert_allclose(second, [-1.5, -4.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_trains_like_float32(precision):
+    images = draw_flowers(8, 8).astype("float32") / 127.5 - 1.0
+
+    def losses(**keys):
+        model = build_model(Config(**TINY, **keys))
+        assert {w.dtype for w in model.network.weights} == {"float32"}
+        fit = model.fit(images, batch_size=4, epochs=4, shuffle=False, verbose=0)
+        return fit.history["loss"], model.network.layers
+
+    plain, _ = losses()
+    mixed, layers = losses(mixed_precision=precision)
+    np.testing.assert_allclose(mixed, plain, atol=0.01)  # three digits of bfloat16
+    assert any(layer.compute_dtype == precision for layer in layers)
+    assert keras.config.dtype_policy().name == "float32"
