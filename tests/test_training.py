@@ -20,8 +20,8 @@ TINY = {
 
 
 def test_recipe_is_plain_adam():
-    optimizer = build_optimizer(Config())
-    assert optimizer.get_config() == keras.optimizers.Adam(2e-4).get_config()
+    found, wanted = build_optimizer(Config()), keras.optimizers.Adam(2e-4)
+    assert found.get_config() | {"name": ""} == wanted.get_config() | {"name": ""}
 
 
 def test_rate_rises_in_a_line_and_stays():
