@@ -98,7 +98,8 @@ def parse_flags(description, argv=None):
         "--eta",
         metavar="X",
         type=float,
-        help="ddim: share of the ancestral noise, 0 to 1 (default: 0)",
+        help="ddim, dpmpp: share of the ancestral noise, 0 to 1 (default: 0); above 0 "
+        "it mends errors of a network that was trained briefly",
     )
     add(
         "--variance",

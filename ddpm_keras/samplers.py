@@ -21,6 +21,8 @@ import dataclasses
 
 import numpy as np
 
+from ddpm_keras.errors import InputError
+
 # The fewest steps of each spacing. With fewer, the last step starts at timestep 0 from
 # an image that is mostly noise, which the network takes for a clean one.
 SPACINGS = {"trailing": 1, "leading": 2, "linspace": 3}
@@ -74,7 +76,7 @@ def ddim(abar, abar_prev, eta=0.0):
     return x, x_start, np.zeros_like(x), sigma
 
 
-def dpmpp(abar, abar_prev):
+def dpmpp(abar, abar_prev, eta=0.0):
     """DPM-Solver++(2M), Lu et al. 2022, algorithm 2 (https://arxiv.org/abs/2211.01095).
 
     With lambda = log(sqrt(abar) / sqrt(1 - abar)), h the step in lambda and r the ratio
@@ -82,16 +84,27 @@ def dpmpp(abar, abar_prev):
     x_prev = sqrt((1 - abar_prev) / (1 - abar)) x_t - sqrt(abar_prev) (e^-h - 1) D.
     The first step has no x_0_before and the last one ends at sigma 0, where h is
     infinite: both use D = x_0.
+
+    `eta` 1 solves the stochastic equation at the same order, the paper's
+    SDE-DPM-Solver++(2M), and fractions lie between: h becomes (1 + eta) h in the weight of D, the share of
+    x_t shrinks by e^(-eta h), and noise of variance (1 - abar_prev) (1 - e^(-2 eta h))
+    makes up for it.
     """
     log_snr = 0.5 * np.log(abar / (1.0 - abar))
     x = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
-    # e^-h = sqrt(abar (1 - abar_prev) / (abar_prev (1 - abar))), finite at the end too.
-    weight = np.sqrt(abar_prev) - np.sqrt(abar) * x
+    # e^-h, finite at the end too, where it is 0.
+    shrink = x * np.sqrt(abar / abar_prev)
+    weight = np.sqrt(abar_prev) * (1.0 - shrink ** (1.0 + eta))
     extrapolation = np.zeros_like(abar)
     if len(abar) > 2:
         h = np.diff(log_snr)  # h[i] leads from step i to step i + 1
         extrapolation[1:-1] = h[1:] / (2.0 * h[:-1])
-    return x, weight * (1 + extrapolation), -weight * extrapolation, np.zeros_like(x)
+    return (
+        x * shrink**eta,
+        weight * (1 + extrapolation),
+        -weight * extrapolation,
+        np.sqrt((1.0 - abar_prev) * (1.0 - shrink ** (2.0 * eta))),
+    )
 
 
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
@@ -100,6 +113,7 @@ VARIANCES = ("posterior", "beta")
 OPTIONS = {
     "ddpm": {"variance": lambda value: value in VARIANCES},
     "ddim": {"eta": lambda value: 0.0 <= value <= 1.0},
+    "dpmpp": {"eta": lambda value: 0.0 <= value <= 1.0},
 }
 DEFAULT_STEPS = {"ddpm": None, "ddim": 50, "dpmpp": 20}  # None: every timestep
 
@@ -153,7 +167,7 @@ def make_steps(
             keeps only the steps that start below `strength * timesteps`, for images
             that were diffused so far and no further.
         **options: The sampler's own: `variance` ("posterior" or "beta") for ddpm,
-            `eta` for ddim.
+            `eta` (0 to 1) for ddim and dpmpp.
 
     Returns:
         A `Steps`.
@@ -181,6 +195,34 @@ def make_steps(
         reached.astype("int32"),
         *(column.astype("float32") for column in (x, x_start, x_start_before, noise)),
     )
+
+
+def choose_steps(config, diffusion, sampler=None, steps=None, **options):
+    """The steps of the sampler that flags or else a configuration name.
+
+    Args:
+        config: A `Config`: its `sampler` and `sample_steps` count where those below do
+            not.
+        diffusion: Its `GaussianDiffusion`.
+        sampler: A name in `SAMPLERS`, or `None`.
+        steps: Number of network evaluations, or `None`. For another sampler than the
+            configuration's, its own default.
+        **options: Of `make_steps`; those that are `None` are left out.
+
+    Returns:
+        The sampler's name and its `Steps`.
+
+    Raises:
+        InputError: When `make_steps` takes no such arguments.
+    """
+    if steps is None and sampler in (None, config.sampler):
+        steps = config.sample_steps
+    sampler = sampler or config.sampler
+    options = {key: value for key, value in options.items() if value is not None}
+    try:
+        return sampler, make_steps(diffusion, sampler, steps, **options)
+    except ValueError as error:
+        raise InputError(f"--sampler {sampler}: {error}") from error
 
 
 def _check(timesteps, sampler, steps, spacing, strength, options):

@@ -39,6 +39,7 @@ def main(argv=None):
     from ddpm_keras.diffusion import GaussianDiffusion
     from ddpm_keras.measures.evaluation import ImageSet
     from ddpm_keras.measures.features import load_extractor
+    from ddpm_keras.samplers import choose_steps
     from ddpm_keras.weights import find_weights, fingerprint, load_network, read_config
 
     # What may be wrong or missing is read before the long work.
@@ -46,7 +47,9 @@ def main(argv=None):
     config = load_config(args.config) if args.config else read_config(weights)
     data_config = choose_data(args, config)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    sampler, plan = choose_steps(args, config, diffusion)
+    sampler, plan = choose_steps(
+        config, diffusion, args.sampler, args.steps, eta=args.eta
+    )
     network = load_network(weights, config)
     training, held_out = load_real(args, metrics, data_config)
     extractor = None
@@ -74,6 +77,7 @@ def main(argv=None):
         stamp = {
             "sampler": sampler,
             "steps": len(plan),
+            "eta": args.eta or 0.0,
             "weights": report.protocol["weights_sha256"],
             "diffusion": json.dumps(config.diffusion_arguments()),
             "backend": report.protocol["backend"],
@@ -136,20 +140,6 @@ def choose_data(args, config):
     return data_config
 
 
-def choose_steps(args, config, diffusion):
-    """The sampler that the flags or else the configuration name, and its steps."""
-    from ddpm_keras.samplers import make_steps
-
-    sampler, steps = config.sampler, config.sample_steps
-    if args.sampler is not None and args.sampler != sampler:
-        sampler, steps = args.sampler, None
-    steps = steps if args.steps is None else args.steps
-    try:
-        return sampler, make_steps(diffusion, sampler, steps)
-    except ValueError as error:
-        raise InputError(f"--sampler {sampler}: {error}") from error
-
-
 def load_real(args, metrics, data_config):
     """The images that training saw, and those it held out."""
     from ddpm_keras.data import load_images, split_images
@@ -204,6 +194,7 @@ def make_samples(args, network, diffusion, plan, stamp, report):
         "seeds": f"{args.seed}-{args.seed + len(images) - 1}",
         "sampler": stamp["sampler"],
         "steps": stamp["steps"],
+        "eta": stamp["eta"],
         "spacing": "trailing",
         "clipped": True,
     }

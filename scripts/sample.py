@@ -23,7 +23,7 @@ from ddpm_keras.outputs import (
     write_strip,
 )
 from ddpm_keras.sample_flags import are_seeds, parse_flags
-from ddpm_keras.samplers import make_steps
+from ddpm_keras.samplers import choose_steps
 from ddpm_keras.starts import between_images, between_seeds, from_image
 from ddpm_keras.stop_signal import Stopped, StopSignal
 
@@ -43,7 +43,16 @@ def main(argv=None):
     weights = find_weights(args.weights)
     config = load_config(args.config) if args.config else read_config(weights)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    sampler, plan = choose_steps(args, config, diffusion)
+    sampler, plan = choose_steps(
+        config,
+        diffusion,
+        args.sampler,
+        args.steps,
+        spacing=args.spacing,
+        strength=args.strength,
+        eta=args.eta,
+        variance=args.variance,
+    )
     network = load_network(weights, config)
     process = ReverseProcess(network, diffusion)
     start, seeds = choose_start(args, process, plan, seeds)
@@ -88,26 +97,6 @@ def main(argv=None):
                 write_strip(args.strip, frames, text)
                 print(f"strip: {args.strip}")
     return status
-
-
-def choose_steps(args, config, diffusion):
-    """The sampler that the flags or else the configuration name, and its steps."""
-    sampler, steps = config.sampler, config.sample_steps
-    if args.sampler is not None and args.sampler != sampler:
-        sampler, steps = args.sampler, None
-    options = {"eta": args.eta, "variance": args.variance}
-    options = {key: value for key, value in options.items() if value is not None}
-    try:
-        return sampler, make_steps(
-            diffusion,
-            sampler,
-            args.steps if args.steps is not None else steps,
-            spacing=args.spacing,
-            strength=args.strength or 1.0,
-            **options,
-        )
-    except ValueError as error:
-        raise InputError(f"--sampler {sampler}: {error}") from error
 
 
 def choose_start(args, process, plan, seeds):

@@ -135,6 +135,7 @@ def test_file_tells_the_protocol(whole):
         "seeds": "0-11",
         "sampler": "ddpm",
         "steps": 2,
+        "eta": 0.0,
         "spacing": "trailing",
         "clipped": True,
     }

@@ -133,6 +133,8 @@ def test_ddim_with_eta_1_is_ddpm(diffusion, steps):
         ("ddpm", 250, {}, 0.06),
         ("ddim", 1000, {}, 0.01),
         ("ddim", 1000, {"eta": 0.5}, 0.015),
+        ("dpmpp", 1000, {"eta": 0.5}, 0.015),
+        ("dpmpp", 1000, {"eta": 1.0}, 0.015),
         ("ddim", 200, {}, 0.03),
         ("dpmpp", 20, {}, 0.09),
         ("dpmpp", 80, {}, 0.01),
@@ -162,6 +164,17 @@ def test_every_spacing_leads_to_the_data(diffusion, sampler, spacing):
     # In the fewest steps allowed it may be of far too little variance, but not noise.
     plan = make_steps(diffusion, sampler, SPACINGS[spacing], spacing)
     assert exact_mean_and_variance(diffusion, plan)[1] < 0.25 * 1.5
+
+
+def test_dpmpp_with_eta_1_begins_and_ends_as_ddpm(diffusion):
+    """At first order, the solver of the stochastic equation is ancestral sampling."""
+    dpmpp = make_steps(diffusion, "dpmpp", 50, eta=1.0)
+    ddpm = make_steps(diffusion, "ddpm", 50)
+    for column in ("x", "x_start", "x_start_before", "noise"):
+        found, wanted = getattr(dpmpp, column), getattr(ddpm, column)
+        np.testing.assert_allclose(found[[0, -1]], wanted[[0, -1]], rtol=1e-5)
+    np.testing.assert_allclose(dpmpp.noise, ddpm.noise, rtol=1e-5)
+    assert (dpmpp.x_start_before[1:-1] < 0).all()
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -264,7 +277,8 @@ def test_default_number_of_steps(timesteps, expected):
         (dict(sampler="ddim", eta=-0.1), "eta=-0.1"),
         (dict(sampler="ddim", eta=1.1), "eta=1.1"),
         (dict(sampler="ddim", variance="posterior"), "variance='posterior'"),
-        (dict(sampler="dpmpp", eta=0.5), "eta=0.5"),
+        (dict(sampler="ddpm", eta=0.5), "eta=0.5"),
+        (dict(sampler="dpmpp", eta=1.1), "eta=1.1"),
         (dict(strength=0.0), "strength=0.0"),
         (dict(strength=1.5), "strength=1.5"),
         (dict(steps=1, strength=0.5), "strength=0.5, steps=1"),

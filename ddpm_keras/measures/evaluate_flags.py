@@ -99,6 +99,12 @@ def parse_flags(description, argv=None):
         help="network calls an image (default: as for sample.py)",
     )
     add(
+        "--eta",
+        metavar="X",
+        type=float,
+        help="ddim, dpmpp: share of the ancestral noise, 0 to 1 (default: 0)",
+    )
+    add(
         "--seed",
         metavar="N",
         type=int,
