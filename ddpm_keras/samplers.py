@@ -86,9 +86,9 @@ def dpmpp(abar, abar_prev, eta=0.0):
     infinite: both use D = x_0.
 
     `eta` 1 solves the stochastic equation at the same order, the paper's
-    SDE-DPM-Solver++(2M), and fractions lie between: h becomes (1 + eta) h in the weight of D, the share of
-    x_t shrinks by e^(-eta h), and noise of variance (1 - abar_prev) (1 - e^(-2 eta h))
-    makes up for it.
+    SDE-DPM-Solver++(2M), and fractions lie between: h becomes (1 + eta) h in the weight
+    of D, the share of x_t shrinks by e^(-eta h), and noise of variance
+    (1 - abar_prev) (1 - e^(-2 eta h)) makes up for it.
     """
     log_snr = 0.5 * np.log(abar / (1.0 - abar))
     x = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
