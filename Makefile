@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jax test-slow lint format clean
+.PHONY: help demo test test-jax test-slow test-notebook lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/installed ## train on drawn flowers and show samples, under 10 minutes
 	$(BIN)/python scripts/train.py --config configs/demo.yaml
@@ -22,6 +22,9 @@ test-jax: $(VENV)/installed-jax ## run the tests on the JAX backend
 
 test-slow: $(VENV)/installed-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-notebook: $(VENV)/installed-dev ## run the notebook from top to bottom
+	$(BIN)/python -m pytest -m slow tests/test_notebook.py
 
 lint: $(VENV)/installed-dev ## check style and format
 	$(BIN)/ruff check .

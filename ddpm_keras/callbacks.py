@@ -61,7 +61,7 @@ class SampleGrid(keras.callbacks.Callback):
         if "ipykernel" in sys.modules:
             from IPython.display import Image, display
 
-            display(Image(str(path)))
+            display(Image(str(path), width=max(256, grid.shape[1])))
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -22,6 +22,7 @@ from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.model import DiffusionModel
+from ddpm_keras.report import REPORT, Report
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
 from ddpm_keras.unet import build_unet
@@ -96,6 +97,7 @@ def _go_on(config, folder, model, images, held_out):
             keras.callbacks.CSVLogger(str(folder / "log.csv"), append=first_step > 0),
             checkpoints,
             grids,
+            Report(folder, grids),
         ]
         if config.eval_every:  # first: the log takes its figures
             real = held_out if len(held_out) >= 16 else images
@@ -114,6 +116,7 @@ def _go_on(config, folder, model, images, held_out):
     print(f"weights: {folder / RUN_WEIGHTS}")
     if config.sample_every:
         print(f"samples: {grids.path(config.num_epochs)}")
+    print(f"report: {folder / REPORT}")
     return 0
 
 

@@ -119,7 +119,7 @@ def test_same_weights_give_the_same_bytes_and_others_do_not(tmp_path, model):
 def test_grid_is_shown_in_a_notebook(tmp_path, monkeypatch):
     shown = []
     display = types.ModuleType("IPython.display")
-    display.Image = lambda path: path
+    display.Image = lambda path, width: path
     display.display = shown.append
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))

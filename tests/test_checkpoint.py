@@ -196,7 +196,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, dtype, number):
 def test_what_safetensors_does_not_take_is_not_saved(tmp_path):
     save_steps(tmp_path, 1)
     before = content(tmp_path)
-    with pytest.raises(RunError, match='not saved .Unknown dtype "complex128"'):
+    with pytest.raises(RunError, match="not saved .*complex128"):
         save(tmp_path, 2, {"a": np.zeros(3, complex)}, {}, keep=1)
     with pytest.raises(TypeError, match="not JSON serializable"):
         save(tmp_path, 2, arrays_of(2), {"a": object()}, keep=1)

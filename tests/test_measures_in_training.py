@@ -21,9 +21,12 @@ class FakeModel:
 
     epoch = 0
 
-    def generate_images(self, num_images, sampler, steps, seed, verbose):
-        assert (sampler, steps, seed, verbose) == ("dpmpp", 20, 5, 0)
-        rng = np.random.default_rng(seed)
+    def generate_images(self, num_images, **options):
+        assert options == {
+            **{"sampler": "dpmpp", "steps": 20, "eta": 1.0},
+            **{"seed": 5, "verbose": 0},
+        }
+        rng = np.random.default_rng(5)
         noise = rng.normal(0.0, 1.0 / (1 + self.epoch), (num_images, 8, 8, 3))
         return draw_flowers(num_images, 8, seed=9) / 127.5 - 1.0 + noise
 
@@ -41,7 +44,9 @@ def test_figures_are_those_of_the_measures():
     assert [np.isfinite(logs["swd"]) for logs in seen] == [0, 1, 0, 1, 1]
     assert seen[1]["kid"] > seen[3]["kid"] > seen[4]["kid"]
 
-    images = callback.model.generate_images(32, "dpmpp", 20, 5, 0)
+    images = callback.model.generate_images(
+        32, sampler="dpmpp", steps=20, eta=1.0, seed=5, verbose=0
+    )
     images = np.uint8(np.clip(np.round((images + 1.0) * 127.5), 0, 255))
     extract = load_extractor("random:0", (8, 8, 3))
     kid = kernel_distance(extract(REAL), extract(images)).mean
@@ -92,3 +97,15 @@ def test_csv_has_the_figures(tmp_path):
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:4] == ["epoch", "kid", "loss", "swd"]
     assert [row["kid"] == "nan" for row in rows] == [True, False, False]
+
+
+def test_a_model_is_measured(make_network):
+    from ddpm_keras.diffusion import GaussianDiffusion
+    from ddpm_keras.model import DiffusionModel
+
+    callback = MeasureSamples(REAL, Config(eval_every=1, eval_images=16, seed=5))
+    callback.set_model(DiffusionModel(make_network(), None, GaussianDiffusion(20)))
+    callback.set_params({"epochs": 1})
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    assert logs["kid"] > 0.1 and logs["swd"] > 100.0  # noise is far from flowers

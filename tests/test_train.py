@@ -95,7 +95,7 @@ def test_run_folder_is_numbered_and_holds_all(trained):
     run, _ = trained
     assert names(run) == [
         *(".lock", "best.safetensors", "checkpoints", "config.yaml", "log.csv"),
-        *("samples", "weights.safetensors"),
+        *("loss.png", "report.html", "samples", "weights.safetensors"),
     ]
     assert names(run / "checkpoints") == ["step-00000006"]
     assert names(run / "samples") == ["epoch-0002.png"]

@@ -61,10 +61,13 @@ class VariationalBound:
         self.network = network
         self.diffusion = diffusion
         self.clip_denoised = clip_denoised
-        variance = np.float64(diffusion.posterior_variance)
+        variance = np.asarray(diffusion.posterior_variance, "float64")
         # A process of one step has no other variance than beta.
         first = variance[1] if len(variance) > 1 else np.float64(diffusion.betas[0])
-        tables = {"posterior": variance[1:], "beta": np.float64(diffusion.betas[1:])}
+        tables = {
+            "posterior": variance[1:],
+            "beta": np.asarray(diffusion.betas[1:], "float64"),
+        }
         self._log_variances = {
             name: np.float32(np.log(np.append(first, table)))
             for name, table in tables.items()
