@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Messages of TensorFlow's start-up, which mean nothing to a reader.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+# Most of a test's time is one thread of Python that builds graphs.
+PARALLEL := -n 2 --dist loadscope
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-jax test-slow test-notebook lint format clean
 
@@ -15,10 +18,10 @@ demo: $(VENV)/installed ## train on drawn flowers and show samples, under 10 min
 	$(BIN)/python scripts/train.py --config configs/demo.yaml
 
 test: $(VENV)/installed-dev ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-jax: $(VENV)/installed-jax ## run the tests on the JAX backend
-	KERAS_BACKEND=jax $(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(VENV)/installed-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

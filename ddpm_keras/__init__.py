@@ -5,6 +5,11 @@ and the command lines' checks answer at once, before Keras and its backend load.
 """
 
 import importlib
+import os
+
+# TensorFlow leaves oneDNN off on processors without AVX-512, where it doubles the speed
+# of convolutions. It reads this when it is imported; a setting of the user's own wins.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
 

@@ -73,12 +73,16 @@ class GroupNormalization(layers.GroupNormalization):
     Args:
         groups: Number of groups; divides the channels.
         epsilon: Added to the variance.
+        **kwargs: Others of Keras' layer. `axis` must be the last of four.
 
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`.
 
     Returns:
-        A tensor of the same shape.
+        A tensor of the same shape, in the layer's compute dtype.
+
+    Raises:
+        ValueError: When the channels are not the last of four axes.
 
     Reference:
         - [Wu and He, 2018](https://arxiv.org/abs/1803.08494)
@@ -86,25 +90,80 @@ class GroupNormalization(layers.GroupNormalization):
 
     def __init__(self, groups=8, epsilon=1e-3, **kwargs):
         super().__init__(groups=groups, epsilon=epsilon, **kwargs)
+        if self.axis not in (-1, 3):
+            raise ValueError(
+                "Only channels in the last axis can be normalised. "
+                f"Received: axis={self.axis}"
+            )
+
+    def build(self, input_shape):
+        if len(input_shape) != 4:
+            raise ValueError(
+                "Inputs must have shape (batch, height, width, channels). "
+                f"Received: {tuple(input_shape)}"
+            )
+        super().build(input_shape)
 
     def call(self, inputs):
-        channels = inputs.shape[-1]
-        grouped = (-1, self.groups, channels // self.groups)
-        mean, variance = ops.moments(ops.cast(inputs, "float32"), axes=(1, 2))
-        mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
+        x = ops.cast(inputs, self.compute_dtype)
+        ones, zeros = ops.ones(inputs.shape[-1:]), ops.zeros(inputs.shape[-1:])
+        gamma = ops.cast(self.gamma, "float32") if self.scale else ones
+        beta = ops.cast(self.beta, "float32") if self.center else zeros
+        return _normalise(self.groups, self.epsilon)(x, gamma, beta)
+
+
+def _normalise(groups, epsilon):
+    """Group normalisation of `x, gamma, beta`, with its gradient in closed form.
+
+    Differentiating the forward operations takes nearly twice the passes over the
+    activation, and three times the operations to trace.
+    """
+
+    @ops.custom_gradient
+    def normalise(x, gamma, beta):
+        channels = x.shape[-1]
+        per_channel, per_group = (-1, 1, 1, channels), (-1, groups, channels // groups)
+
+        def grouped(values):
+            return ops.reshape(values, per_group)
+
+        def spread(values):
+            """One value per group or channel, to multiply the activation with."""
+            values = ops.broadcast_to(values, ops.shape(mean))
+            return ops.cast(ops.reshape(values, per_channel), x.dtype)
+
+        x32 = ops.cast(x, "float32")
+        mean, variance = (grouped(m) for m in ops.moments(x32, axes=(1, 2)))
         # Variance of a group: within its channels, and between their means.
         group_mean = ops.mean(mean, axis=-1, keepdims=True)
         group_variance = ops.mean(
             variance + ops.square(mean - group_mean), axis=-1, keepdims=True
         )
-        gamma = ops.reshape(ops.cast(self.gamma, "float32"), grouped[1:])
-        beta = ops.reshape(ops.cast(self.beta, "float32"), grouped[1:])
-        factor = gamma * ops.rsqrt(group_variance + self.epsilon)
-        offset = beta - group_mean * factor
-        per_channel = (-1, 1, 1, channels)
-        factor = ops.cast(ops.reshape(factor, per_channel), inputs.dtype)
-        offset = ops.cast(ops.reshape(offset, per_channel), inputs.dtype)
-        return inputs * factor + offset
+        rate = ops.rsqrt(group_variance + epsilon)
+        factor = ops.reshape(gamma, per_group[1:]) * rate
+        offset = ops.reshape(beta, per_group[1:]) - group_mean * factor
+
+        def gradient(*args, upstream=None):
+            dy = args[0] if upstream is None else upstream
+            dy32 = ops.cast(dy, "float32")
+            # Sums over pixels, per channel: all that the statistics' share needs.
+            dy_sum = grouped(ops.sum(dy32, axis=(1, 2)))
+            dy_x_sum = grouped(ops.sum(dy32 * x32, axis=(1, 2)))
+            dy_centred_sum = dy_x_sum - group_mean * dy_sum
+            height, width = ops.shape(x)[1:3]
+            size = ops.cast(height * width * per_group[2], "float32")
+            slope = -ops.sum(factor * dy_centred_sum, axis=-1, keepdims=True)
+            slope = slope * ops.square(rate) / size
+            shift = -ops.sum(factor * dy_sum, axis=-1, keepdims=True) / size
+            shift = shift - slope * group_mean
+            dx = dy * spread(factor) + (x * spread(slope) + spread(shift))
+            d_gamma = ops.reshape(ops.sum(rate * dy_centred_sum, axis=0), (channels,))
+            d_beta = ops.reshape(ops.sum(dy_sum, axis=0), (channels,))
+            return dx, d_gamma, d_beta
+
+        return x * spread(factor) + spread(offset), gradient
+
+    return normalise
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")

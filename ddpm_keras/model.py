@@ -137,6 +137,9 @@ class DiffusionModel(keras.Model):
     def update_ema(self):
         """Move every weight of the EMA network towards its twin in the network."""
         pairs = zip(self.ema_network.weights, self.network.weights, strict=True)
+        if keras.backend.backend() == "tensorflow":
+            _update_ema_tensorflow(pairs, 1.0 - self.ema)
+            return
         for average, weight in pairs:
             average.assign(self.ema * average + (1.0 - self.ema) * weight)
 
@@ -260,3 +263,18 @@ class DiffusionModel(keras.Model):
             for name in ("network", "diffusion")
         }
         return cls(ema_network=None, **{**config, **parts})
+
+
+def _update_ema_tensorflow(pairs, rate):
+    """The same in half of the operations, which trace in half the time.
+
+    The handle is that of the replica at work: every replica moves its own average.
+    """
+    import tensorflow as tf
+
+    for average, weight in pairs:
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=average.value.handle,
+            alpha=tf.cast(rate, average.dtype),
+            delta=average.value - weight.value,
+        )

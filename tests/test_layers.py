@@ -90,6 +90,69 @@ def test_group_normalization_equals_keras(randomise, groups):
     )
 
 
+def gradients(layer, x, weighting):
+    """Of the weighted sum of outputs, by the input and by the layer's weights."""
+    x = ops.convert_to_tensor(x)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        def loss(x, weights):
+            return ops.sum(layer.stateless_call(weights, [], x)[0] * weighting)
+
+        dx, dw = jax.grad(loss, argnums=(0, 1))(x, [w.value for w in layer.weights])
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = ops.sum(layer(x) * weighting)
+        dx, *dw = tape.gradient(loss, [x, *(w.value for w in layer.weights)])
+    return [ops.convert_to_numpy(g) for g in (dx, *dw)]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, dict(groups=1), dict(center=False), dict(scale=False)], ids=str
+)
+@pytest.mark.parametrize("offset, atol", [(1, 1e-5), (100, 2e-4)])
+def test_gradient_of_group_normalization_equals_keras(randomise, options, offset, atol):
+    """An input of 100 is held to 4e-6, and summed with weights over 90 pixels."""
+    x = (offset + normal(3, 5, 6, 8) * [1, 2, 3, 4, 5, 6, 7, 8]).astype("float32")
+    options = {"groups": 4, "epsilon": 1e-3, **options}
+    found, expected = (
+        gradients(randomise(layer), x, normal(*x.shape, seed=1))
+        for layer in (
+            GroupNormalization(**options),
+            keras.layers.GroupNormalization(**options),
+        )
+        if layer.build(x.shape) is None
+    )
+    assert len(found) == 3 - ("center" in options) - ("scale" in options)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=atol)
+
+
+def test_group_normalization_answers_in_the_layers_precision():
+    x = normal(2, 4, 4, 8)
+    found = GroupNormalization(4, dtype="mixed_bfloat16")(x)
+    assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+    x = ops.cast(x, "bfloat16")
+    found = GroupNormalization(4, dtype="float32")(x)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+
+
+def test_group_normalization_refuses_what_it_does_not_do():
+    with pytest.raises(ValueError) as error:
+        GroupNormalization(4, axis=1)
+    assert str(error.value) == (
+        "Only channels in the last axis can be normalised. Received: axis=1"
+    )
+    with pytest.raises(ValueError) as error:
+        GroupNormalization(4).build((2, 16, 8))
+    assert str(error.value) == (
+        "Inputs must have shape (batch, height, width, channels). Received: (2, 16, 8)"
+    )
+
+
 def test_group_normalization_epsilon_is_the_recipes():
     # Of a variance of 1e-4, epsilon makes 1.1e-3.
     x = 0.01 * normal(2, 8, 8, 8)

@@ -1,0 +1,102 @@
+"""Time from the start of Python to the end of the first training step.
+
+    python benchmarks/first_step.py
+
+Fresh processes, one after another, of the network that train_step.py times; medians,
+and where the time goes: importing, making the data, building the model, tracing the
+step in Python, and its first execution with all that the backend does before it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from train_step import NETWORK, NUM_IMAGES, processor
+
+
+def work(started, batch_size):
+    """One process: print a dict of seconds, and of how often the step was traced."""
+    import keras
+    import numpy as np
+
+    from ddpm_keras import DiffusionModel, GaussianDiffusion, build_unet, make_batches
+
+    marks = {"import": time.time()}
+    images = np.random.default_rng(0).integers(
+        0, 256, (NUM_IMAGES, NETWORK["img_size"], NETWORK["img_size"], 3), dtype="uint8"
+    )
+    batches, _ = make_batches(images, batch_size, num_epochs=1)
+    marks["data"] = time.time()
+
+    traces = []
+
+    class Traced(DiffusionModel):
+        def train_step(self, *args):
+            start = time.time()
+            result = super().train_step(*args)
+            traces.append(time.time() - start)
+            return result
+
+    class AtFirstStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            float(logs["loss"])  # the step has ended when its loss is known
+            marks["step"] = time.time()
+
+    model = Traced(build_unet(**NETWORK), None, GaussianDiffusion(), seed=0)
+    model.compile(loss="mean_squared_error", optimizer=keras.optimizers.Adam(2e-4))
+    marks["build"] = time.time()
+    model.fit(
+        batches,
+        steps_per_epoch=1,
+        callbacks=[AtFirstStep()],
+        verbose=0,
+        shuffle=False,
+    )
+
+    seconds = {"all": marks["step"] - started}
+    for name in ("import", "data", "build"):
+        seconds[name] = marks[name] - started
+        started = marks[name]
+    seconds["trace"] = sum(traces)
+    seconds["first execution"] = marks["step"] - started - sum(traces)
+    print(json.dumps({"seconds": seconds, "traces": len(traces)}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3, help="processes; default: 3")
+    parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker is not None:
+        return work(args.worker, args.batch_size)
+
+    runs = []
+    for _ in range(args.runs):
+        command = [sys.executable, __file__, *sys.argv[1:], "--worker"]
+        output = subprocess.run(
+            [*command, repr(time.time())],
+            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        runs.append(json.loads(output.splitlines()[-1]))
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    print(
+        f"{processor()}; {backend} backend; batches of {args.batch_size}; medians of "
+        f"{args.runs} processes; the step was traced {runs[-1]['traces']} time(s)"
+    )
+    for name in runs[0]["seconds"]:
+        seconds = [run["seconds"][name] for run in runs]
+        print(
+            f"{name:20}{statistics.median(seconds):8.1f} s{min(seconds):8.1f} fastest"
+        )
+
+
+if __name__ == "__main__":
+    main()
