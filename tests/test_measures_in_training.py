@@ -104,7 +104,9 @@ def test_a_model_is_measured(make_network):
     from ddpm_keras.model import DiffusionModel
 
     callback = MeasureSamples(REAL, Config(eval_every=1, eval_images=16, seed=5))
-    callback.set_model(DiffusionModel(make_network(), None, GaussianDiffusion(timesteps=20)))
+    callback.set_model(
+        DiffusionModel(make_network(), None, GaussianDiffusion(timesteps=20))
+    )
     callback.set_params({"epochs": 1})
     logs = {}
     callback.on_epoch_end(0, logs)
