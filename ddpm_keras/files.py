@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what a killed process leaves of them."""
 
 import contextlib
 import os
@@ -25,3 +25,10 @@ def written_whole(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder):
+    """Remove what killed processes left below a folder in which no other one writes."""
+    for path in Path(folder).rglob(".*.tmp"):
+        if path.is_file():
+            path.unlink()

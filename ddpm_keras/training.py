@@ -19,10 +19,10 @@ from ddpm_keras.data import (
 from ddpm_keras.devices import distributed
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
-from ddpm_keras.files import written_whole
+from ddpm_keras.files import remove_temporary_files, written_whole
 from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.report import REPORT, Report
+from ddpm_keras.report import REPORT, Report, write_report
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
 from ddpm_keras.unet import build_unet
@@ -70,10 +70,24 @@ def _go_on(config, folder, model, images, held_out):
     steps_per_epoch = len(images) // config.batch_size
     last_step = steps_per_epoch * config.num_epochs
     first_step, facts = restore_run(folder, model, facts)
+    epochs_done, steps_done = divmod(first_step, steps_per_epoch)
+    grids = SampleGrid(
+        folder / "samples",
+        every=config.sample_every,
+        num_images=config.num_samples,
+        seed=config.seed,
+        epochs_done=0 if steps_done else epochs_done,
+        sampler=config.sampler,
+        steps=config.sample_steps,
+    )
     if first_step >= last_step:
         print(f"nothing to do: {folder} has done its {config.num_epochs} epochs")
+        # But it may have been killed between its last checkpoint and its pictures.
+        grids.set_model(model)
+        grids.set_params({"epochs": config.num_epochs})
+        grids.on_train_begin()
+        write_report(folder)
         return 0
-    epochs_done, steps_done = divmod(first_step, steps_per_epoch)
     if first_step:
         print(f"resumed: after step {first_step:,} of {last_step:,}")
         _cut_log(folder / "log.csv", epochs_done)
@@ -83,15 +97,6 @@ def _go_on(config, folder, model, images, held_out):
     with StopSignal() as stop:
         checkpoints = Checkpoints(
             folder, config, steps_per_epoch, first_step, facts, stop
-        )
-        grids = SampleGrid(
-            folder / "samples",
-            every=config.sample_every,
-            num_images=config.num_samples,
-            seed=config.seed,
-            epochs_done=0 if steps_done else epochs_done,
-            sampler=config.sampler,
-            steps=config.sample_steps,
         )
         callbacks = [
             keras.callbacks.CSVLogger(str(folder / "log.csv"), append=first_step > 0),
@@ -178,6 +183,7 @@ def restore_run(folder, model, facts):
         InputError: When the checkpoints are damaged, or not of these images or model.
     """
     checkpoint.remove_leftovers(folder)
+    remove_temporary_files(folder)
     found = checkpoint.restore(folder, warn=_warn)
     if found is None:
         return 0, facts

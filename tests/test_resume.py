@@ -269,12 +269,28 @@ def test_grid_that_a_stop_prevented_is_drawn(server, every_step, whole, tmp_path
 
 def test_ended_run_has_nothing_to_do(server, whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "run")
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != ".lock"}
+
+    def times():
+        kept = [*folder.rglob("*.safetensors"), *folder.rglob("*.png")]
+        kept.remove(folder / "loss.png")
+        return {path: path.stat().st_mtime_ns for path in [*kept, folder / "log.csv"]}
+
+    before = times()
     assert server.run("--run-dir", folder, "--resume") == 0
     wanted = f"nothing to do: {folder} has done its 5 epochs"
     assert server.output().splitlines()[-1] == wanted
-    after = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != ".lock"}
-    assert after == before
+    assert times() == before
+
+
+def test_run_killed_before_its_last_pictures_gets_them(server, whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "samples" / "epoch-0005.png").unlink()
+    (folder / "report.html").unlink()
+    (folder / "samples" / ".epoch-0005.png.77.tmp").write_bytes(b"half")
+    (folder / ".loss.png.77.tmp").touch()
+    assert server.run("--run-dir", folder, "--resume") == 0
+    assert_as_whole(folder, whole)
+    assert (folder / "report.html").exists()
 
 
 def test_ended_run_takes_more_epochs(server, whole, tmp_path):
