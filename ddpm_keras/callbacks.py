@@ -177,10 +177,7 @@ class Checkpoints(keras.callbacks.Callback):
         except (RunError, OSError) as error:
             self._failures += 1
             if last or self._failures == 3:
-                raise RunError(
-                    f"{error}; failed {self._failures} times in a row: make room and "
-                    "go on with --resume"
-                ) from error
+                raise RunError(f"{error}; make room and go on with --resume") from error
             print(f"warning: {error}; training goes on", file=sys.stderr)
         self._saved_time = time.monotonic()
 

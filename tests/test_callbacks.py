@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras.callbacks import SampleGrid
+from ddpm_keras import callbacks, checkpoint
+from ddpm_keras.callbacks import Checkpoints, SampleGrid
+from ddpm_keras.config import Config
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import RunError
 from ddpm_keras.images import make_grid
 from ddpm_keras.model import DiffusionModel
 
@@ -126,3 +129,61 @@ def test_grid_is_shown_in_a_notebook(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     run(SampleGrid(tmp_path, every=2), FakeModel(), 4)
     assert shown == [str(tmp_path / f"epoch-000{n}.png") for n in (2, 4)]
+
+
+# Checkpoints that cannot be saved (F11); `test_resume` has the others.
+
+
+@pytest.fixture
+def checkpoints(tmp_path, model, monkeypatch):
+    """A `Checkpoints`, and a list of the errors that its next saves meet."""
+    model.compile(loss="mean_squared_error", optimizer="adam")
+    callback = Checkpoints(tmp_path, Config(save_every=1), steps_per_epoch=9)
+    callback.set_model(model)
+    errors = []
+
+    def full(*args):
+        if errors and errors.pop(0):
+            raise RunError("run: not saved (disk full); 9 bytes needed, 1 free")
+        return checkpoint.save(*args)
+
+    monkeypatch.setattr(callbacks, "save", full)
+    return callback, errors
+
+
+def test_full_disk_is_a_warning_and_the_next_save_is_tried(
+    tmp_path, checkpoints, capsys
+):
+    callback, errors = checkpoints
+    errors += [True, True, False, True, True, False]
+    for step in range(6):
+        callback.on_train_batch_end(step, {"loss": 1.0})
+    assert (
+        capsys.readouterr().err.splitlines()
+        == [
+            "warning: run: not saved (disk full); 9 bytes needed, 1 free; training goes on"
+        ]
+        * 4
+    )
+    assert names(tmp_path / "checkpoints") == ["step-00000003", "step-00000006"]
+
+
+def test_third_failure_in_a_row_stops(checkpoints):
+    callback, errors = checkpoints
+    errors += [True] * 3
+    for step in range(2):
+        callback.on_train_batch_end(step, {"loss": 1.0})
+    with pytest.raises(RunError) as error:
+        callback.on_train_batch_end(2, {"loss": 1.0})
+    assert str(error.value) == (
+        "run: not saved (disk full); 9 bytes needed, 1 free; make room and go on with "
+        "--resume"
+    )
+
+
+def test_last_save_must_succeed(checkpoints):
+    callback, errors = checkpoints
+    errors += [True]
+    callback.step = 5
+    with pytest.raises(RunError, match="1 free; make room and go on"):
+        callback.save(last=True)

@@ -1,0 +1,71 @@
+"""Updates that are not finite change nothing, in `fit` and by themselves."""
+
+import keras
+import numpy as np
+import pytest
+
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.model import DiffusionModel
+from ddpm_keras.optimizers import SkipNonFinite
+from ddpm_keras.petals import draw_flowers
+
+
+def values(variables):
+    return [keras.ops.convert_to_numpy(v.value).copy() for v in variables]
+
+
+def assert_equal(found, wanted):
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_number_stops_the_whole_update(bad):
+    weights = [keras.Variable(np.ones(3, "float32")) for _ in range(2)]
+    optimizer = SkipNonFinite(keras.optimizers.Adam(0.1))
+    optimizer.build(weights)
+    good = [keras.ops.ones(3), keras.ops.ones(3)]
+    optimizer.apply(good)
+    before = values(weights + optimizer.inner_optimizer.variables)
+    for skipped in (1, 2):
+        optimizer.apply([keras.ops.ones(3), keras.ops.array([1.0, bad, 1.0])])
+        assert optimizer.skipped_in_a_row == skipped
+        assert_equal(values(weights + optimizer.inner_optimizer.variables), before)
+    optimizer.apply(good)
+    assert optimizer.skipped_in_a_row == 0
+    assert (values(weights)[0] < before[0]).all()
+
+
+def test_fit_is_bit_for_bit_the_inner_optimizers(make_network):
+    images = draw_flowers(8, 8).astype("float32") / 127.5 - 1.0
+    results = []
+    for wrap in (SkipNonFinite, lambda inner: inner):
+        model = DiffusionModel(make_network(), None, GaussianDiffusion(), seed=1)
+        model.compile(optimizer="adam", loss="mse")
+        keras.Model.compile(model, wrap(keras.optimizers.Adam(1e-3)), loss="mse")
+        fit = model.fit(images, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        results.append((fit.history["loss"], values(model.weights)))
+    assert results[0][0] == results[1][0]
+    assert_equal(results[0][1], results[1][1])
+
+
+def test_one_image_that_is_not_finite_leaves_out_its_steps(make_network):
+    images = draw_flowers(8, 8).astype("float32") / 127.5 - 1.0
+    images[5] = np.nan
+    model = DiffusionModel(make_network(), None, GaussianDiffusion(), seed=1)
+    model.compile(optimizer="adam", loss="mse")
+    before = values(model.weights)
+    model.fit(images, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    after = values(model.weights)
+    assert all(np.isfinite(array).all() for array in after)
+    assert any((a != b).any() for a, b in zip(after, before, strict=True))
+    assert int(model.optimizer.iterations.value) == 2  # of four
+    assert model.optimizer.skipped_in_a_row == 1
+
+
+def test_configuration_comes_back():
+    optimizer = SkipNonFinite(keras.optimizers.SGD(0.3, momentum=0.5), name="mine")
+    config = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is SkipNonFinite
+    assert again.get_config() == optimizer.get_config()
