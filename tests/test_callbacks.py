@@ -158,13 +158,8 @@ def test_full_disk_is_a_warning_and_the_next_save_is_tried(
     errors += [True, True, False, True, True, False]
     for step in range(6):
         callback.on_train_batch_end(step, {"loss": 1.0})
-    assert (
-        capsys.readouterr().err.splitlines()
-        == [
-            "warning: run: not saved (disk full); 9 bytes needed, 1 free; training goes on"
-        ]
-        * 4
-    )
+    line = "run: not saved (disk full); 9 bytes needed, 1 free; training goes on"
+    assert capsys.readouterr().err.splitlines() == [f"warning: {line}"] * 4
     assert names(tmp_path / "checkpoints") == ["step-00000003", "step-00000006"]
 
 

@@ -19,30 +19,44 @@ def assert_equal(found, wanted):
         np.testing.assert_array_equal(a, b)
 
 
+def update(optimizer, weights, gradients):
+    """As in a training step of the backend."""
+    if keras.backend.backend() != "jax":
+        optimizer.apply(gradients)
+        return
+    state = optimizer.stateless_apply(
+        [v.value for v in optimizer.variables], gradients, [w.value for w in weights]
+    )
+    for variables, new in zip((weights, optimizer.variables), state, strict=True):
+        for variable, value in zip(variables, new, strict=True):
+            variable.assign(value)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_bad_number_stops_the_whole_update(bad):
     weights = [keras.Variable(np.ones(3, "float32")) for _ in range(2)]
     optimizer = SkipNonFinite(keras.optimizers.Adam(0.1))
     optimizer.build(weights)
     good = [keras.ops.ones(3), keras.ops.ones(3)]
-    optimizer.apply(good)
+    update(optimizer, weights, good)
     before = values(weights + optimizer.inner_optimizer.variables)
     for skipped in (1, 2):
-        optimizer.apply([keras.ops.ones(3), keras.ops.array([1.0, bad, 1.0])])
+        spoilt = [keras.ops.ones(3), keras.ops.array([1.0, bad, 1.0])]
+        update(optimizer, weights, spoilt)
         assert optimizer.skipped_in_a_row == skipped
         assert_equal(values(weights + optimizer.inner_optimizer.variables), before)
-    optimizer.apply(good)
+    update(optimizer, weights, good)
     assert optimizer.skipped_in_a_row == 0
     assert (values(weights)[0] < before[0]).all()
 
 
-def test_fit_is_bit_for_bit_the_inner_optimizers(make_network):
+def test_fit_is_bit_for_bit_the_inner_optimizers(make_network, monkeypatch):
     images = draw_flowers(8, 8).astype("float32") / 127.5 - 1.0
     results = []
     for wrap in (SkipNonFinite, lambda inner: inner):
+        monkeypatch.setattr("ddpm_keras.model.SkipNonFinite", wrap)
         model = DiffusionModel(make_network(), None, GaussianDiffusion(), seed=1)
         model.compile(optimizer="adam", loss="mse")
-        keras.Model.compile(model, wrap(keras.optimizers.Adam(1e-3)), loss="mse")
         fit = model.fit(images, batch_size=4, epochs=2, shuffle=False, verbose=0)
         results.append((fit.history["loss"], values(model.weights)))
     assert results[0][0] == results[1][0]
