@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from diffusers_unet import build_theirs  # noqa: E402
 from keras import ops  # noqa: E402
 
 from ddpm_keras.diffusion import GaussianDiffusion  # noqa: E402
@@ -101,22 +102,10 @@ def theirs(arguments, num_images, steps):
     """diffusers' UNet2DModel of the same shape with its DDPMScheduler, or None."""
     try:
         import torch
-        from diffusers import DDPMScheduler, UNet2DModel
+        from diffusers import DDPMScheduler
     except ImportError:
         return None
-    attention = arguments["has_attention"]
-    base = arguments["first_conv_channels"]
-    network = UNet2DModel(
-        sample_size=arguments["img_size"],
-        block_out_channels=[base * m for m in arguments["channel_multiplier"]],
-        layers_per_block=arguments["num_res_blocks"],
-        down_block_types=["AttnDownBlock2D" if a else "DownBlock2D" for a in attention],
-        up_block_types=[
-            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
-        ],
-        attention_head_dim=None,  # one head, as ours
-        norm_num_groups=8,
-    ).eval()
+    network = build_theirs(arguments).eval()
     scheduler = DDPMScheduler(clip_sample=True)
     scheduler.set_timesteps(steps)
 

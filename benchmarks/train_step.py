@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+from diffusers_unet import build_theirs
+
 IMG_SIZE = 32
 NUM_IMAGES = 1024
 NETWORK = dict(
@@ -65,22 +67,10 @@ def train_ours(args, took):
 def train_theirs(args, took):
     """The same with diffusers and PyTorch, in float32."""
     import torch
-    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
-    attention = NETWORK["has_attention"]
-    base = NETWORK["first_conv_channels"]
-    network = UNet2DModel(
-        sample_size=IMG_SIZE,
-        block_out_channels=[base * m for m in NETWORK["channel_multiplier"]],
-        layers_per_block=NETWORK["num_res_blocks"],
-        down_block_types=["AttnDownBlock2D" if a else "DownBlock2D" for a in attention],
-        up_block_types=[
-            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
-        ],
-        attention_head_dim=None,  # one head, as ours
-        norm_num_groups=8,
-    )
+    network = build_theirs(NETWORK)
     scheduler = DDPMScheduler()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
     average = EMAModel(network.parameters(), decay=0.999)

@@ -131,11 +131,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._refuse_divergence(logs)
         figure, best = logs.get("kid", logs.get("val_loss")), self.facts["best"]
-        if figure is None or not np.isfinite(figure):
-            better = False
-        else:
-            better = best is None or figure < best
-        if better:
+        measured = figure is not None and np.isfinite(figure)
+        if measured and (best is None or figure < best):
             self.facts["best"] = float(figure)
             self._attempt(self._save_weights, BEST_WEIGHTS)
         last = epoch + 1 == self.params["epochs"]
@@ -189,7 +186,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-        skipped = int(optimizer.skipped_in_a_row)
+        skipped = optimizer.skipped_in_a_row
         if skipped >= self._patience:
             raise RunError(
                 f"step {self.step}: {skipped} steps in a row had no finite gradients "

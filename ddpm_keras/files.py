@@ -27,6 +27,12 @@ def written_whole(path):
         temporary.unlink(missing_ok=True)
 
 
+def can_be_written(path):
+    """Whether the nearest folder that exists above a path may be written to."""
+    parent = next(p for p in Path(path).absolute().parents if p.exists())
+    return parent.is_dir() and os.access(parent, os.W_OK)
+
+
 def remove_temporary_files(folder):
     """Remove what killed processes left below a folder in which no other one writes."""
     for path in Path(folder).rglob(".*.tmp"):

@@ -13,6 +13,7 @@ from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 from ddpm_keras.loss_curves import read_log, save_curves
+from ddpm_keras.measures.evaluation import with_error
 from ddpm_keras.run_folder import CONFIG
 
 REPORT = "report.html"
@@ -192,8 +193,8 @@ def _results(metrics):
     rows = [
         (
             name,
-            _with_error(result["value"], result["error"]),
-            _with_error(result["reference"], result["reference_error"]),
+            with_error(result["value"], result["error"]),
+            with_error(result["reference"], result["reference_error"]),
         )
         for name, result in metrics["results"].items()
     ]
@@ -231,9 +232,3 @@ def _table(rows, head=None):
         cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
         lines.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
     return [*lines, "</table>"]
-
-
-def _with_error(value, error):
-    if value is None:
-        return ""
-    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"

@@ -1,15 +1,16 @@
 """The flags of `scripts/sample.py`, and what can be told of them before Keras loads."""
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError
+from ddpm_keras.files import can_be_written
 from ddpm_keras.plain_yaml import nearest
 from ddpm_keras.samplers import SAMPLERS, SPACINGS, VARIANCES
+from ddpm_keras.shared_flags import check_first_seed, weights_parser
 from ddpm_keras.starts import MAX_SEED, MAX_SEEDS, parse_seeds
 
 MAX_GRID_IMAGES = 4096
@@ -21,27 +22,7 @@ def parse_flags(description, argv=None):
     Raises `InputError` for a flag that cannot be, for flags that do not go together,
     and for places that cannot be written to or hold a file already.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "--weights",
-        metavar="PATH",
-        required=True,
-        help="a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the "
-        "prefix of a TensorFlow checkpoint",
-    )
-    add(
-        "--config",
-        metavar="FILE",
-        help="the configuration of the network, a YAML file (default: the one in the "
-        "weights; those of Keras have none)",
-    )
-    add("--debug", action="store_true", help="show the traceback of an error")
-
+    parser = weights_parser(description)
     add = parser.add_argument_group("which images").add_argument
     add(
         "--num-images",
@@ -190,11 +171,7 @@ def _choose_seeds(args):
     count = 16 if args.num_images is None else args.num_images
     if not 1 <= count <= MAX_SEEDS:
         raise InputError(f"--num-images: must be 1 to {MAX_SEEDS}; received {count}")
-    if not 0 <= args.seed <= MAX_SEED + 1 - count:
-        raise InputError(
-            f"--seed: must be 0 to {MAX_SEED + 1 - count}, for {count} images; "
-            f"received {args.seed}"
-        )
+    check_first_seed(args.seed, count)
     return np.arange(args.seed, args.seed + count)
 
 
@@ -252,7 +229,7 @@ def _check_outputs(args, seeds):
         if name is None:
             continue
         path = Path(name)
-        if not _can_be_written(path):
+        if not can_be_written(path):
             raise InputError(f"{flag}: cannot write to {path}; name another place")
         is_folder = path.is_dir() and not path.suffix
         taken = any(path.iterdir()) if is_folder else path.exists()
@@ -270,9 +247,3 @@ def diffuses_files(args):
 def are_seeds(ends):
     """Whether the two ends of `--interpolate` are seeds, and not files."""
     return ends is not None and all(end.isdecimal() for end in ends)
-
-
-def _can_be_written(path):
-    """Whether the nearest folder that exists above a path may be written to."""
-    parent = next(p for p in path.absolute().parents if p.exists())
-    return parent.is_dir() and os.access(parent, os.W_OK)

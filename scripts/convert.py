@@ -6,34 +6,17 @@ Examples:
     python scripts/convert.py --weights runs/demo/001 --out demo.weights.h5
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from ddpm_keras.config import load_config, parse_args
 from ddpm_keras.errors import InputError, run_command
+from ddpm_keras.shared_flags import weights_parser
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = weights_parser(__doc__)
     add = parser.add_argument
-    add(
-        "--weights",
-        metavar="PATH",
-        required=True,
-        help="a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the "
-        "prefix of a TensorFlow checkpoint",
-    )
-    add(
-        "--config",
-        metavar="FILE",
-        help="the configuration of the network, a YAML file (default: the one in the "
-        "weights; those of Keras have none)",
-    )
     add(
         "--out",
         metavar="FILE",
@@ -41,7 +24,6 @@ def parse(argv):
         help="FILE.safetensors, with the configuration inside, or FILE.weights.h5",
     )
     add("--force", action="store_true", help="write over an existing --out")
-    add("--debug", action="store_true", help="show the traceback of an error")
     return parse_args(parser, argv)
 
 

@@ -285,13 +285,14 @@ def describe_data(config, training, held_out):
 
 def write_report(out, report):
     from ddpm_keras.files import written_whole
+    from ddpm_keras.measures.evaluation import with_error
     from ddpm_keras.measures.figures import save_bits_curve, save_closest_pairs
 
     width = max(map(len, report.results))
     print(f"\n{'':{width}}  {'model':>20}  {'reference':>20}")
     for name, result in report.results.items():
-        value = _number(result.value, result.error)
-        reference = _number(result.reference, result.reference_error)
+        value = with_error(result.value, result.error)
+        reference = with_error(result.reference, result.reference_error)
         print(f"{name:{width}}  {value:>20}  {reference:>20}")
     print("reference: two halves of the real images; for nn, training images left out")
 
@@ -309,12 +310,6 @@ def write_report(out, report):
     with written_whole(out / "metrics.json") as file:
         file.write_text(json.dumps(text, indent=2) + "\n")
     print(f"metrics: {out / 'metrics.json'}")
-
-
-def _number(value, error):
-    if value is None:
-        return ""
-    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
 
 
 def _shape(config):

@@ -1,17 +1,16 @@
 """`scripts/sample.py` as a function, and a run folder for it to sample from."""
 
 import contextlib
-import importlib.util
 import io
-from pathlib import Path
 
 import numpy as np
+from load_script import SCRIPTS, load_script
 from PIL import Image
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import run_command
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "sample.py"
+SCRIPT = SCRIPTS / "sample.py"
 CONFIG = Config(
     dataset_name="petals",
     img_size=[8, 12],
@@ -24,14 +23,7 @@ CONFIG = Config(
 )
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("sample", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-MAIN = load_script()
+MAIN = load_script("sample").main
 
 
 def sample(argv):

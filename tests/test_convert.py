@@ -1,7 +1,6 @@
 """`scripts/convert.py`, and what it writes in `scripts/sample.py`."""
 
 import contextlib
-import importlib.util
 import io
 import shutil
 from pathlib import Path
@@ -9,23 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from good_files import CONFIG, write_good_files
+from load_script import load_script
 from safetensors.numpy import load_file
 
 from ddpm_keras.errors import run_command
 from ddpm_keras.unet import build_unet
 from ddpm_keras.weights import load_weights, read_config
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-CONVERT, SAMPLE = load_script("convert"), load_script("sample")
+CONVERT, SAMPLE = load_script("convert").main, load_script("sample").main
 
 
 def run(main, argv):

@@ -1,7 +1,6 @@
 """`scripts/evaluate.py`, from weights to a table, and the samples that it keeps."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import shutil
@@ -9,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from load_script import SCRIPTS, load_script
 from PIL import Image
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import run_command
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
+SCRIPT = SCRIPTS / "evaluate.py"
 CONFIG = Config(
     dataset_name="petals",
     num_images=40,
@@ -29,14 +29,7 @@ CONFIG = Config(
 FAST = "--weights run --features random:0 --num-images 12 --steps 2"
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-MAIN = load_script()
+MAIN = load_script("evaluate").main
 
 
 def evaluate(argv):

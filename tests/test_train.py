@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import io
 import resource
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from load_script import SCRIPTS, load_script
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -20,7 +20,6 @@ from ddpm_keras.errors import run_command
 from ddpm_keras.petals import draw_flower
 from ddpm_keras.weights import read_config
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = """\
 dataset_name: petals
 num_images: 16
@@ -41,14 +40,7 @@ seed: 11
 """
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TRAIN, SAMPLE = script("train"), script("sample")
+TRAIN, SAMPLE = load_script("train"), load_script("sample")
 
 
 def run_script(*argv, script=TRAIN):

@@ -6,19 +6,16 @@ that killed it. The network is one convolution, which takes a second to compile 
 ten; everything else is as it is.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
+from load_script import load_script
 
 from ddpm_keras import training
 from ddpm_keras.errors import run_command
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 
 
 def build_convolution(img_size, img_channels, first_conv_channels, dropout, **others):
@@ -37,10 +34,7 @@ def train(argv, output):
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     training.build_unet = build_convolution
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    status = run_command(script.main, argv)
+    status = run_command(load_script("train").main, argv)
     sys.stdout.flush()
     os._exit(status)
 

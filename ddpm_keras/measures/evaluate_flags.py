@@ -1,12 +1,12 @@
 """The flags of `scripts/evaluate.py`, and what is told of them before Keras loads."""
 
-import argparse
-import os
 from pathlib import Path
 
 from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError
+from ddpm_keras.files import can_be_written
 from ddpm_keras.plain_yaml import nearest
+from ddpm_keras.shared_flags import check_first_seed, weights_parser
 
 # Each metric and the fewest images that it is defined for.
 METRICS = {"kid": 4, "fid": 2, "swd": 1, "prdc": 6, "bpd": 1, "nn": 1}
@@ -22,26 +22,7 @@ def parse_flags(description, argv=None):
 
     Raises `InputError` for a flag that cannot be, and for results that exist.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "--weights",
-        metavar="PATH",
-        required=True,
-        help="a run folder or weights file, as for sample.py",
-    )
-    add(
-        "--config",
-        metavar="FILE",
-        help="the configuration of the network (default: the one in the weights; those "
-        "of Keras have none)",
-    )
-    add("--debug", action="store_true", help="show the traceback of an error")
-
+    parser = weights_parser(description)
     add = parser.add_argument_group("what to measure").add_argument
     add(
         "--metrics",
@@ -158,12 +139,7 @@ def _check_numbers(args, metrics):
     ):
         if not 1 <= number <= MAX_IMAGES:
             raise InputError(f"{flag}: must be 1 to {MAX_IMAGES}; received {number}")
-    last = 2**31 - args.num_images
-    if not 0 <= args.seed <= last:
-        raise InputError(
-            f"--seed: must be 0 to {last}, for {args.num_images} images; received "
-            f"{args.seed}"
-        )
+    check_first_seed(args.seed, args.num_images)
     for name, least in METRICS.items():
         if name in metrics & OF_SAMPLES and args.num_images < least:
             raise InputError(
@@ -173,10 +149,7 @@ def _check_numbers(args, metrics):
 
 
 def _check_out(out, force):
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    if not can_be_written(out / RESULTS[0]):
         raise InputError(f"--out: cannot make the folder {out}; name another place")
     for name in RESULTS:
         if (out / name).exists() and not force:

@@ -26,6 +26,13 @@ class Result:
     reference_error: float | None = None
 
 
+def with_error(value, error):
+    """A number and its standard error as text; either may be `None`."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
     """Images, uint8 `(num_images, height, width, channels)`, and their features.

@@ -1,0 +1,20 @@
+"""diffusers' network of the shape of ours, to compare with."""
+
+
+def build_theirs(arguments):
+    """A `UNet2DModel` for the arguments of `build_unet`."""
+    from diffusers import UNet2DModel
+
+    attention = arguments["has_attention"]
+    base = arguments["first_conv_channels"]
+    return UNet2DModel(
+        sample_size=arguments["img_size"],
+        block_out_channels=[base * m for m in arguments["channel_multiplier"]],
+        layers_per_block=arguments["num_res_blocks"],
+        down_block_types=["AttnDownBlock2D" if a else "DownBlock2D" for a in attention],
+        up_block_types=[
+            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
+        ],
+        attention_head_dim=None,  # one head, as ours
+        norm_num_groups=8,
+    )

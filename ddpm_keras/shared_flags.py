@@ -1,0 +1,41 @@
+"""Flags that several scripts share, and what is told of them before Keras loads."""
+
+import argparse
+
+from ddpm_keras.errors import InputError
+from ddpm_keras.starts import MAX_SEED
+
+
+def weights_parser(description):
+    """A parser with the flags of every script that reads weights."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="PATH",
+        required=True,
+        help="a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the "
+        "prefix of a TensorFlow checkpoint",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the configuration of the network, a YAML file (default: the one in the "
+        "weights; those of Keras have none)",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error"
+    )
+    return parser
+
+
+def check_first_seed(seed, count):
+    """Raise an `InputError` unless `count` seeds from this one on are possible."""
+    last = MAX_SEED + 1 - count
+    if not 0 <= seed <= last:
+        raise InputError(
+            f"--seed: must be 0 to {last}, for {count} images; received {seed}"
+        )
