@@ -196,7 +196,7 @@ def restore_run(folder, model, facts):
     load_state(model, arrays)
     was, now = before["machine"], facts["machine"]
     other = [
-        f"{key} {was.get(key)} -> {now[key]}" for key in now if was[key] != now[key]
+        f"{key} {was.get(key)} -> {now[key]}" for key in now if was.get(key) != now[key]
     ]
     if other:
         _warn(f"{', '.join(other)}: the run goes on, not bit for bit as before")

@@ -378,6 +378,18 @@ def test_second_run_in_a_folder_is_refused(server, tmp_path):
         assert re.fullmatch(rf"{folder}: another run works here: .*, pid \d+, .*", line)
 
 
+def test_another_machine_goes_on_with_a_warning(server, whole, tmp_path):
+    folder = copied(whole, tmp_path / "run", 6)
+    step, arrays, facts = checkpoint.restore(folder)
+    shutil.rmtree(folder / "checkpoints")
+    facts["machine"] = {"backend": "torch", "torch": "2.6.0", "cores": 96}
+    checkpoint.save(folder, step, arrays, facts, keep=1)
+    assert server.train(folder, "--resume") == 0
+    (line,) = [s for s in server.output().splitlines() if s.startswith("warning: ")]
+    assert "backend torch -> " in line and "cores 96 -> " in line
+    assert line.endswith(": the run goes on, not bit for bit as before")
+
+
 # Damage and divergence.
 
 
