@@ -28,15 +28,27 @@ from ddpm_keras.weight_formats.stored import check_fit, shown
 RUN_WEIGHTS = "weights.safetensors"  # the EMA network's, in a run folder
 
 
-def save_weights(network, path, config):
+def save_weights(network, path, config, dtype="float32"):
     """Write a network's weights and its configuration to a `.safetensors` file.
 
     Args:
         network: The `keras.Model` that `build_unet` built from `config`.
         path: Where to. The file appears whole or not at all.
         config: The `Config` of the run.
+        dtype: `"float32"`, or `"float16"` for half the size: 11 bits of each number.
+
+    Raises:
+        InputError: When a weight is beyond what float16 holds.
     """
-    arrays = {w.path: np.ascontiguousarray(w.numpy()) for w in network.weights}
+    arrays = {}
+    for weight in network.weights:
+        array = weight.numpy()
+        if np.abs(array).max(initial=0) > np.finfo(dtype).max:
+            raise InputError(
+                f"{path}: {weight.path} has numbers that {dtype} cannot hold; "
+                "use float32"
+            )
+        arrays[weight.path] = np.ascontiguousarray(array, dtype)
     metadata = {"config": config.model_dump_json()}
     with written_whole(path) as temporary:
         # Not with `save_file`, whose error on a full disk is no OSError.

@@ -4,6 +4,8 @@ Examples:
     python scripts/convert.py --weights checkpoints/diffusion_model_checkpoint \\
         --config configs/flowers64.yaml --out flowers64.safetensors
     python scripts/convert.py --weights runs/demo/001 --out demo.weights.h5
+    python scripts/convert.py --weights runs/demo/001 --dtype float16 \\
+        --out demo.safetensors
 """
 
 import sys
@@ -23,6 +25,13 @@ def parse(argv):
         required=True,
         help="FILE.safetensors, with the configuration inside, or FILE.weights.h5",
     )
+    add(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the numbers in FILE.safetensors; float16 halves the file, and any "
+        "reader of ours takes it (default: float32)",
+    )
     add("--force", action="store_true", help="write over an existing --out")
     return parse_args(parser, argv)
 
@@ -32,6 +41,8 @@ def main(argv=None):
     out = Path(args.out)
     if not out.name.endswith((".safetensors", ".weights.h5")):
         raise InputError(f"--out: {out} must end in .safetensors or .weights.h5")
+    if args.dtype != "float32" and out.suffix != ".safetensors":
+        raise InputError(f"--dtype: {args.dtype} is for .safetensors; --out is {out}")
     if out.exists() and not args.force:
         raise InputError(f"--out: {out} exists; name another file or use --force")
     config = load_config(args.config) if args.config else None
@@ -45,7 +56,7 @@ def main(argv=None):
     network = load_network(weights, config)
     try:
         if out.suffix == ".safetensors":
-            save_weights(network, out, config)
+            save_weights(network, out, config, args.dtype)
         else:
             save_hdf5(network, out)
     except OSError as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from good_files import CONFIG, write_good_files
 from load_script import load_script
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from ddpm_keras.errors import run_command
 from ddpm_keras.unet import build_unet
@@ -71,6 +71,40 @@ def test_converted_weights_are_the_same(tmp_path, randomise, weights, ending):
         assert read_config(out) == CONFIG
 
 
+def test_float16_halves_the_file_and_rounds(tmp_path, randomise):
+    out = tmp_path / "half.safetensors"
+    argv = f"--weights run --dtype float16 --out {out}"
+    assert run(CONVERT, argv)[0] == 0
+    assert out.stat().st_size < 0.6 * Path("ours.safetensors").stat().st_size
+    network = randomise(build_unet(**CONFIG.unet_arguments()))
+    load_weights(network, out)
+    for name, array in load_file("ours.safetensors").items():
+        weight = next(w for w in network.weights if w.path == name)
+        assert np.array_equal(weight, array.astype("float16").astype("float32"))
+    assert read_config(out) == CONFIG
+    again = tmp_path / "again.safetensors"
+    assert run(CONVERT, f"--weights {out} --dtype float16 --out {again}")[0] == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_float16_does_not_write_infinities(tmp_path):
+    arrays = load_file("ours.safetensors")
+    arrays["head/bias"] = np.array([1, -65_505, 2], "float32")
+    save_file(arrays, tmp_path / "large.safetensors")
+    out = tmp_path / "half.safetensors"
+    status, output, errors = run(
+        CONVERT,
+        f"--weights {tmp_path}/large.safetensors --config tiny.yaml --dtype float16 "
+        f"--out {out}",
+    )
+    assert (status, output, errors) == (
+        2,
+        "",
+        f"error: {out}: head/bias has numbers that float16 cannot hold; use float32\n",
+    )
+    assert not out.exists()
+
+
 def test_force_writes_over_a_file_and_over_the_input(tmp_path):
     shutil.copy("ours.safetensors", tmp_path / "w.safetensors")
     same = f"--weights {tmp_path}/w.safetensors --out {tmp_path}/w.safetensors"
@@ -99,6 +133,10 @@ NO_CONFIG = "weights of Keras hold no configuration; name one with --config"
         (
             "--weights run --out old.safetensors",
             "--out: old.safetensors exists; name another file or use --force",
+        ),
+        (
+            "--weights run --out a.weights.h5 --dtype float16",
+            "--dtype: float16 is for .safetensors; --out is a.weights.h5",
         ),
         ("--weights checkpoint --out a.safetensors", f"checkpoint: {NO_CONFIG}"),
         ("--weights keras2.h5 --out a.weights.h5", f"keras2.h5: {NO_CONFIG}"),

@@ -27,7 +27,7 @@ def read_safetensors(path):
         InputError: When the file is damaged.
     """
     file = _open(path)
-    return {name: _stored(path, file, name) for name in file.keys()}
+    return {name: _stored(file, name) for name in file.keys()}
 
 
 def read_config(path):
@@ -102,7 +102,13 @@ def _open(path):
         raise InputError(f"{path}: damaged; use another copy") from error
 
 
-def _stored(path, file, name):
+def _stored(file, name):
     found = file.get_slice(name)
-    dtype = {"F32": "float32"}.get(found.get_dtype(), found.get_dtype())
-    return Stored(tuple(found.get_shape()), dtype, partial(file.get_tensor, name))
+    dtype = found.get_dtype()
+    if dtype in ("F16", "F32"):
+        dtype = "float32"  # as which `_read` returns it
+    return Stored(tuple(found.get_shape()), dtype, partial(_read, file, name))
+
+
+def _read(file, name):
+    return file.get_tensor(name).astype("float32", copy=False)
