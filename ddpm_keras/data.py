@@ -168,12 +168,18 @@ def make_batches(
 
 
 def make_validation_batches(images, batch_size):
-    """The images once, in order, unflipped: a `tf.data.Dataset` of float32 batches."""
+    """The images in order, unflipped: a `tf.data.Dataset` of float32 batches.
+
+    The last batch is filled up with the first images, which so count twice: several
+    devices share only full batches, and another size would be compiled once more.
+    """
     import tensorflow as tf
 
+    num_batches = -(-len(images) // batch_size)
+    places = np.arange(num_batches * batch_size) % len(images)
     return (
-        tf.data.Dataset.from_tensor_slices(images)
-        .batch(batch_size)
+        tf.data.Dataset.from_tensor_slices(images[places])
+        .batch(batch_size, drop_remainder=True)
         .map(to_float)
         .prefetch(tf.data.AUTOTUNE)
     )

@@ -1,6 +1,7 @@
 """Several devices: each batch is shared among them, by the backend's own engine."""
 
 import contextlib
+import os
 
 import keras
 
@@ -17,6 +18,46 @@ def all_devices():
     if keras.backend.backend() == "jax":
         return keras.distribution.list_devices()
     return []
+
+
+def join_hosts():
+    """Join the other hosts of `KERAS_DISTRIBUTION_*`, before anything is computed.
+
+    Keras reads these variables of the environment: `JOB_ADDRESSES`, the address and
+    port of the first host; `NUM_PROCESSES`; and `PROCESS_ID`, from 0.
+
+    Raises:
+        InputError: On another backend than JAX: Keras trains on one host there.
+    """
+    if "KERAS_DISTRIBUTION_JOB_ADDRESSES" not in os.environ:
+        return
+    if keras.backend.backend() != "jax":
+        raise InputError(
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES: several hosts need KERAS_BACKEND=jax"
+        )
+    keras.distribution.initialize()
+
+
+def check_same_step(step):
+    """Compare the step that this host goes on from with those of the other hosts.
+
+    Raises:
+        InputError: On every host, when they differ.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    from jax.experimental.multihost_utils import process_allgather
+
+    steps = process_allgather(step).tolist()
+    if len(set(steps)) > 1:
+        raise InputError(
+            f"--resume: the hosts' newest checkpoints are of steps {steps}; copy the "
+            "checkpoints of one to the others"
+        )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from ddpm_keras.data import (
     make_validation_batches,
     split_images,
 )
-from ddpm_keras.devices import distributed
+from ddpm_keras.devices import check_same_step, distributed, join_hosts
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import remove_temporary_files, written_whole
@@ -40,10 +40,11 @@ def train(config, folder):
         The exit status: 0, or 128 and the signal that stopped the run.
 
     Raises:
-        InputError: When data or keys are not possible, or the checkpoints are of
-            other data or another model.
+        InputError: When data or keys are not possible, or the checkpoints are not
+            those to go on from.
         RunError: When the training diverges, or nothing can be saved.
     """
+    join_hosts()
     images, skipped = load_images_and_skipped(config)
     if skipped:
         with written_whole(folder / "skipped_images.txt") as file:
@@ -180,11 +181,13 @@ def restore_run(folder, model, facts):
         The number of steps done, 0 without a checkpoint, and the facts to go on with.
 
     Raises:
-        InputError: When the checkpoints are damaged, or not of these images or model.
+        InputError: When the checkpoints are damaged, not of these images or model, or
+            not of the same step on every host.
     """
     checkpoint.remove_leftovers(folder)
     remove_temporary_files(folder)
     found = checkpoint.restore(folder, warn=_warn)
+    check_same_step(found[0] if found else 0)
     if found is None:
         return 0, facts
     step, arrays, before = found

@@ -177,14 +177,17 @@ def test_fewer_images_than_a_batch_are_refused(count):
 # Held-out images.
 
 
-def test_validation_batches_hold_every_image_once_in_order():
+def test_validation_batches_are_full_and_hold_every_image_in_order():
     batches = make_validation_batches(numbered(10), 4)
     for _ in range(2):
         numbers, flips = read(batches)
-        assert [len(batch) for batch in numbers] == [4, 4, 2]
-        np.testing.assert_array_equal(np.concatenate(numbers), np.arange(10))
+        np.testing.assert_array_equal(
+            numbers, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
+        )
         assert not np.concatenate(flips).any()
     assert batches.element_spec.dtype == tf.float32
+    (numbers,), _ = read(make_validation_batches(numbered(2), 5))
+    np.testing.assert_array_equal(numbers, [0, 1, 0, 1, 0])
 
 
 @pytest.mark.parametrize(

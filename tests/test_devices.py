@@ -1,7 +1,9 @@
-"""Two virtual processors train as one does, and their checkpoints are the same."""
+"""Two virtual processors, or two hosts, train as one processor does."""
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ddpm_keras.config import Config
-from ddpm_keras.devices import all_devices, distributed
+from ddpm_keras.devices import all_devices, distributed, join_hosts
 from ddpm_keras.errors import InputError
 
 TESTS = Path(__file__).parent
@@ -31,7 +33,7 @@ train(argv, output)
 """
 TINY = """\
 dataset_name: petals
-num_images: 20
+num_images: 23
 validation_fraction: 0.2
 img_size: 8
 batch_size: 4
@@ -45,16 +47,45 @@ seed: 3
 """
 
 
+ON_JAX = os.environ.get("KERAS_BACKEND") == "jax"
+
+
+def start(count, *argv, folder, output, **variables):
+    """A process that trains with so many devices."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    words = [count, backend, [str(word) for word in argv], str(output)]
+    variables["PYTHONPATH"] = f"{TESTS}:{TESTS.parent}"
+    command = [sys.executable, "-c", CODE, json.dumps(words)]
+    return subprocess.Popen(command, env=os.environ | variables, cwd=folder)
+
+
 def train(count, *argv, folder):
     """Train in a process with so many devices; the output."""
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     output = folder / "output"
-    words = [count, backend, [str(word) for word in argv], str(output)]
-    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
-    command = [sys.executable, "-c", CODE, json.dumps(words)]
-    status = subprocess.run(command, env=environment, cwd=folder).returncode
+    status = start(count, *argv, folder=folder, output=output).wait()
     assert status == 0, output.read_text()
     return output.read_text()
+
+
+def train_on_two_hosts(*argv, runs, folder):
+    """Train in two processes that share each batch; their statuses and outputs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    outputs = [folder / f"output_{number}" for number in range(2)]
+    processes = [
+        start(
+            1,
+            *(*argv, "--run-dir", run),
+            folder=folder,
+            output=output,
+            KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
+            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+            KERAS_DISTRIBUTION_PROCESS_ID=str(number),
+        )
+        for number, (run, output) in enumerate(zip(runs, outputs, strict=True))
+    ]
+    return [p.wait() for p in processes], [o.read_text() for o in outputs]
 
 
 def assert_close(found, wanted):
@@ -85,6 +116,48 @@ def test_two_devices_do_what_one_does(tmp_path):
     assert_close(two / last, one / last)
 
 
+@pytest.mark.skipif(not ON_JAX, reason="Keras trains on several hosts only there")
+def test_two_hosts_do_what_one_does(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    one, *runs = (tmp_path / name for name in ("one", "first", "second"))
+    train(1, "--config", "tiny.yaml", "--run-dir", one, folder=tmp_path)
+    statuses, outputs = train_on_two_hosts(
+        "--config", "tiny.yaml", runs=runs, folder=tmp_path
+    )
+    assert statuses == [0, 0], outputs
+    assert all("devices: 2, sharing each batch" in output for output in outputs)
+    last = Path("checkpoints", "step-00000008", "arrays.safetensors")
+    logs = [np.genfromtxt(f / "log.csv", delimiter=",")[1:] for f in (one, *runs)]
+    for folder, log in zip(runs, logs[1:], strict=True):
+        assert_close(folder / last, one / last)
+        np.testing.assert_allclose(log, logs[0], atol=1e-5)
+        assert (folder / "samples" / "epoch-0002.png").exists()
+
+    more = ["--resume", "--num_epochs", 3]
+    shutil.rmtree(runs[1] / last.parent)
+    statuses, outputs = train_on_two_hosts(*more, runs=runs, folder=tmp_path)
+    assert statuses == [2, 2]
+    assert all(
+        "error: --resume: the hosts' newest checkpoints are of steps [8, 0]; "
+        "copy the checkpoints of one to the others" in output
+        for output in outputs
+    )
+    shutil.copytree(runs[0] / last.parent, runs[1] / last.parent)
+    statuses, outputs = train_on_two_hosts(*more, runs=runs, folder=tmp_path)
+    assert statuses == [0, 0], outputs
+    assert all("resumed: after step 8 of 12" in output for output in outputs)
+
+
+@pytest.mark.skipif(ON_JAX, reason="JAX has several hosts")
+def test_several_hosts_are_refused_on_tensorflow(monkeypatch):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", "127.0.0.1:1234")
+    with pytest.raises(InputError) as error:
+        join_hosts()
+    assert str(error.value) == (
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES: several hosts need KERAS_BACKEND=jax"
+    )
+
+
 REPLICAS = """
 import tensorflow as tf
 (processor,) = tf.config.list_physical_devices("CPU")
@@ -108,9 +181,7 @@ with distributed(4) as count:
 """
 
 
-@pytest.mark.skipif(
-    os.environ.get("KERAS_BACKEND") == "jax", reason="JAX has one copy of a variable"
-)
+@pytest.mark.skipif(ON_JAX, reason="JAX has one copy of a variable")
 def test_all_replicas_hold_the_same():
     environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
     subprocess.run([sys.executable, "-c", REPLICAS], env=environment, check=True)
