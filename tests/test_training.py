@@ -69,3 +69,49 @@ def test_mixed_precision_trains_like_float32(precision):
     np.testing.assert_allclose(mixed, plain, atol=0.01)  # three digits of bfloat16
     assert any(layer.compute_dtype == precision for layer in layers)
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_loss_curve_of_200_steps_is_that_of_float32(precision):
+    """Far closer than that of another seed, which shows how large the noise is."""
+    images = draw_flowers(32, 16).astype("float32") / 127.5 - 1.0
+
+    def curve(**keys):
+        config = Config(
+            img_size=16,
+            first_conv_channels=16,
+            channel_multiplier=[1, 2],
+            has_attention=[False, True],
+            num_res_blocks=1,
+            learning_rate=1e-3,
+            **keys,
+        )
+        steps = LossOfEachStep()
+        build_model(config).fit(
+            images, batch_size=8, epochs=50, shuffle=False, verbose=0, callbacks=[steps]
+        )
+        return np.array(steps.losses)
+
+    plain, mixed, other = curve(), curve(mixed_precision=precision), curve(seed=1)
+    assert len(plain) == 200 and plain[-50:].mean() < 0.5 * plain[:50].mean()
+
+    def distance(losses):
+        return np.sqrt(np.mean((losses / plain - 1) ** 2))
+
+    print(f"{precision}: {distance(mixed):.1%}, another seed: {distance(other):.1%}")
+    assert distance(mixed) < 0.2 * distance(other)
+    np.testing.assert_allclose(mixed[-50:].mean(), plain[-50:].mean(), rtol=0.02)
+
+
+class LossOfEachStep(keras.callbacks.Callback):
+    """The loss of every step; `logs` hold its mean since the epoch began."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        total = logs["loss"] * (batch + 1)
+        self.losses.append(total - (self._before if batch else 0))
+        self._before = total

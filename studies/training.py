@@ -1,0 +1,95 @@
+"""How the flowers get better as the training goes on.
+
+    python studies/training.py --out runs/study
+
+Trains configs/flowers32.yaml, stops after some epochs to measure the averaged weights,
+and goes on: hours on two cores. Interrupted, it goes on where it was. Writes
+docs/studies/training.csv and .png, and epochs.png: the pictures of one noise after each
+of these epochs.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+from commands import FEATURES, ROOT, TABLES, measure, train, write_table
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ddpm_keras.images import make_grid, save_png
+from ddpm_keras.loss_curves import read_log
+
+EPOCHS = (1, 3, 10, 30, 60, 100, 130)
+MEASURES = (
+    *("--metrics", "kid,swd,bpd,nn", "--features", FEATURES),
+    *("--num-images", 256, "--bpd-images", 16),
+    *("--sampler", "dpmpp", "--steps", 20, "--eta", 1),
+)
+PANELS = {
+    "val_loss": "loss on images held out",
+    "kid": "KID (random features)",
+    "swd 32x32": "SWD, finest level",
+    "bpd posterior": "bits per dimension",
+}
+PICTURES = 10  # in each row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder to work in")
+    parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS)
+    args = parser.parse_args()
+
+    rows = []
+    for epoch in args.epochs:
+        weights = args.out / f"epoch-{epoch:04}.safetensors"
+        if not weights.is_file():
+            run = args.out / "run"
+            config = (
+                () if run.is_dir() else ("--config", ROOT / "configs/flowers32.yaml")
+            )
+            train(run, *config, "--num_epochs", epoch)
+            shutil.copy(run / "weights.safetensors", weights)
+        results = measure(weights, weights.with_suffix(""), *MEASURES)
+        rows.append({"epoch": epoch} | results)
+    epochs, curves = read_log(args.out / "run" / "log.csv")
+    for row in rows:
+        place = epochs.tolist().index(row["epoch"])
+        row |= {name: float(curves[name][place]) for name in ("loss", "val_loss")}
+    write_table("training", rows)
+    plot(rows, TABLES / "training.png")
+    show(args.out, args.epochs, TABLES / "epochs.png")
+
+
+def plot(rows, path):
+    """Each measure over the epochs."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    for axes, (name, label) in zip(
+        figure.subplots(2, 2).flat, PANELS.items(), strict=True
+    ):
+        values = [row[name] for row in rows]
+        errors = [row.get(f"{name} error", 0) for row in rows]
+        axes.errorbar(epochs, values, errors, marker=".", capsize=3)
+        axes.set(xscale="log", yscale="log", xlabel="epoch", title=label)
+        axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=100)
+    print(f"figure: {path}")
+
+
+def show(out, epochs, path, scale=2):
+    """The first samples after each of the epochs, a row for each."""
+    images = []
+    for epoch in epochs:
+        stored = sorted((out / f"epoch-{epoch:04}" / "samples").glob("*.npz"))[0]
+        with np.load(stored) as file:
+            images.append(file["images"][:PICTURES])
+    grid = Image.fromarray(make_grid(np.concatenate(images), PICTURES))
+    larger = grid.resize((scale * grid.width, scale * grid.height), Image.NEAREST)
+    save_png(path, np.asarray(larger))
+    print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    main()

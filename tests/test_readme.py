@@ -1,0 +1,133 @@
+"""What documents say to type and to open is there; and the README's commands run."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_keras.petals import draw_flowers
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("*.md", "docs/*.md", "weights/*.md")
+DOCUMENTS = [path for name in NAMES for path in ROOT.glob(name)]
+TEXTS = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in DOCUMENTS}
+
+
+def blocks(text, language=""):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text):
+    """The lines to type, without comments; one that ends in a backslash goes on."""
+    joined = "".join(blocks(text)).replace("\\\n", " ")
+    return [line.partition(" #")[0].strip() for line in joined.splitlines() if line]
+
+
+ALL_COMMANDS = sorted({line for text in TEXTS.values() for line in commands(text)})
+
+
+@pytest.fixture(scope="module")
+def flags():
+    """The words in the `--help` of each script that is named."""
+    scripts = {w for line in ALL_COMMANDS for w in line.split() if w.endswith(".py")}
+    return {
+        script: subprocess.run(
+            [sys.executable, ROOT / script, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for script in scripts
+        if not script.startswith("tests/")
+    }
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_commands_name_what_is_there(command, flags):
+    words = command.split()
+    if "make" in words:
+        target = words[words.index("make") + 1]
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert f"\n{target}:" in makefile
+    for place, word in enumerate(words):
+        if word.endswith(".yaml"):
+            assert (ROOT / word).is_file()
+        if word in flags:
+            for flag in words[place + 1 :]:
+                if flag.startswith("--"):
+                    assert re.search(rf"{flag}\b", flags[word]), flag
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXTS[document])
+    folder = (ROOT / document).parent
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+# Trained for hours or days: stopped by Ctrl-C once this line shows that they work.
+STOPPED = {
+    "scripts/train.py --run-dir": "resumed: after step",
+    "scripts/train.py": "Epoch 1/",
+    "diffusion_model_checkpoint": "/1000",
+}
+
+
+@pytest.mark.slow
+def test_commands_of_the_readme_run_in_order(tmp_path):
+    """In a copy, each as printed; needs Oxford Flowers, or TFDS_DATA_DIR with them."""
+    ignored = shutil.ignore_patterns(".venv", ".git", "runs", "*.egg-info")
+    copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored)
+    make_inputs(copy)
+    readme = TEXTS["README.md"]
+    for command in commands(readme):
+        if command == "make test" or "KERAS_DISTRIBUTION" in command:
+            continue  # this test is part of it; tests/test_devices.py has several hosts
+        marker = next((m for part, m in STOPPED.items() if part in command), None)
+        status, output = run(command, copy, marker)
+        assert status == (130 if marker else 0), f"{command}\n{output}"
+    for code in blocks(readme, "python"):
+        (copy / "block.py").write_text(code)
+        assert run("python block.py", copy)[0] == 0
+    assert (copy / "grid.png").is_file()
+
+
+def run(command, folder, marker=None):
+    """Status and output of a command, interrupted once its output has the marker."""
+    print("$", command, flush=True)
+    path = folder / "output"
+    here = {"PATH": f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"}
+    with path.open("w") as file:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}" if marker else command],
+            cwd=folder,
+            env=os.environ | here,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    while marker and process.poll() is None:
+        if marker in path.read_text():
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(1)
+    return process.wait(), path.read_text()
+
+
+def make_inputs(folder):
+    """A reader's own photos and Keras 2 weights."""
+    from keras2_recipe import Keras2DiffusionModel, build_keras2_unet
+
+    photos = folder / "photos"
+    photos.mkdir()
+    for number, pixels in enumerate(draw_flowers(40, 70)):
+        Image.fromarray(np.asarray(pixels)).save(photos / f"{number}.png")
+    model = Keras2DiffusionModel(build_keras2_unet(64), build_keras2_unet(64))
+    model.save_weights(str(folder / "checkpoints" / "diffusion_model_checkpoint"))
