@@ -24,6 +24,7 @@ def work(started, batch_size):
     import numpy as np
 
     from ddpm_keras import DiffusionModel, GaussianDiffusion, build_unet, make_batches
+    from ddpm_keras.optimizers import Adam
 
     marks = {"import": time.time()}
     images = np.random.default_rng(0).integers(
@@ -47,7 +48,7 @@ def work(started, batch_size):
             marks["step"] = time.time()
 
     model = Traced(build_unet(**NETWORK), None, GaussianDiffusion(), seed=0)
-    model.compile(loss="mean_squared_error", optimizer=keras.optimizers.Adam(2e-4))
+    model.compile(loss="mean_squared_error", optimizer=Adam(2e-4))
     marks["build"] = time.time()
     model.fit(
         batches,

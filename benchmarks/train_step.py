@@ -38,6 +38,7 @@ def train_ours(args, took):
     import numpy as np
 
     from ddpm_keras import DiffusionModel, GaussianDiffusion, build_unet, make_batches
+    from ddpm_keras.optimizers import Adam
 
     class Timer(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -53,8 +54,7 @@ def train_ours(args, took):
     network = build_unet(**NETWORK)
     model = DiffusionModel(network, None, GaussianDiffusion(), seed=0)
     jit = {"auto": "auto", "on": True, "off": False}[args.jit]
-    optimizer = keras.optimizers.Adam(2e-4)
-    model.compile(loss="mean_squared_error", optimizer=optimizer, jit_compile=jit)
+    model.compile(loss="mean_squared_error", optimizer=Adam(2e-4), jit_compile=jit)
     images = np.random.default_rng(0).integers(
         0, 256, (NUM_IMAGES, IMG_SIZE, IMG_SIZE, 3), dtype="uint8"
     )

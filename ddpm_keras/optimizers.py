@@ -1,6 +1,44 @@
-"""`SkipNonFinite`: an optimizer around another, for updates that must not happen."""
+"""Keras' Adam in fewer operations, and a wrapper for updates that must not happen."""
 
 import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam; on TensorFlow, its own kernel updates each weight.
+
+    Keras writes some twenty-five operations for each of hundreds of weights, most of
+    them the same scalars again: half of the time until the first step has run.
+    Arguments and variables are those of `keras.optimizers.Adam`.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        if keras.backend.backend() == "tensorflow":
+            step = ops.cast(self.iterations + 1, "float32")
+            self._powers = [ops.power(b, step) for b in (self.beta_1, self.beta_2)]
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        fits = variable.dtype == "float32" == gradient.dtype and not self.amsgrad
+        if keras.backend.backend() != "tensorflow" or not fits:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        import tensorflow as tf
+
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self._powers[0],
+            beta2_power=self._powers[1],
+            lr=tf.cast(learning_rate, "float32"),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")

@@ -22,6 +22,7 @@ from ddpm_keras.errors import InputError
 from ddpm_keras.files import remove_temporary_files, written_whole
 from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.model import DiffusionModel
+from ddpm_keras.optimizers import Adam
 from ddpm_keras.report import REPORT, Report, write_report
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
@@ -162,7 +163,8 @@ def build_optimizer(config):
     if steps:  # which Keras has as a decay upwards
         rate = keras.optimizers.schedules.PolynomialDecay(rate / steps, steps, rate)
     accumulated = config.gradient_accumulation_steps
-    return type(keras.optimizers.get(config.optimizer))(
+    kind = type(keras.optimizers.get(config.optimizer))
+    return (Adam if kind is keras.optimizers.Adam else kind)(
         learning_rate=rate,
         global_clipnorm=config.grad_clip,
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,

@@ -1,11 +1,13 @@
-"""How the flowers get better as the training goes on.
+"""How the samples get better as the training goes on.
 
     python studies/training.py --out runs/study
+    python studies/training.py --config configs/demo.yaml --epochs 1 3 7 14 \\
+        --out runs/demo_study
 
-Trains configs/flowers32.yaml, stops after some epochs to measure the averaged weights,
-and goes on: hours on two cores. Interrupted, it goes on where it was. Writes
-docs/studies/training.csv and .png, and epochs.png: the pictures of one noise after each
-of these epochs.
+Trains a configuration, stops after some epochs to measure the averaged weights, and
+goes on. For flowers32.yaml this takes hours on two cores; interrupted, it goes on where
+it was. Writes to docs/studies, after the configuration's name, a table, its curves, and
+the pictures of one noise after each of these epochs.
 """
 
 import argparse
@@ -20,54 +22,57 @@ from PIL import Image
 from ddpm_keras.images import make_grid, save_png
 from ddpm_keras.loss_curves import read_log
 
-EPOCHS = (1, 3, 10, 30, 60, 100, 130)
 MEASURES = (
     *("--metrics", "kid,swd,bpd,nn", "--features", FEATURES),
     *("--num-images", 256, "--bpd-images", 16),
     *("--sampler", "dpmpp", "--steps", 20, "--eta", 1),
 )
-PANELS = {
-    "val_loss": "loss on images held out",
-    "kid": "KID (random features)",
-    "swd 32x32": "SWD, finest level",
-    "bpd posterior": "bits per dimension",
-}
 PICTURES = 10  # in each row
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    config = ROOT / "configs" / "flowers32.yaml"
+    parser.add_argument("--config", type=Path, default=config)
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
-    parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS)
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[1, 3, 10, 30, 60, 100, 130]
+    )
     args = parser.parse_args()
 
+    name = args.config.stem
+    run = args.out / "run"
     rows = []
     for epoch in args.epochs:
         weights = args.out / f"epoch-{epoch:04}.safetensors"
         if not weights.is_file():
-            run = args.out / "run"
-            config = (
-                () if run.is_dir() else ("--config", ROOT / "configs/flowers32.yaml")
-            )
-            train(run, *config, "--num_epochs", epoch)
+            start = () if run.is_dir() else ("--config", args.config)
+            train(run, *start, "--num_epochs", epoch)
             shutil.copy(run / "weights.safetensors", weights)
         results = measure(weights, weights.with_suffix(""), *MEASURES)
         rows.append({"epoch": epoch} | results)
-    epochs, curves = read_log(args.out / "run" / "log.csv")
+    epochs, curves = read_log(run / "log.csv")
     for row in rows:
         place = epochs.tolist().index(row["epoch"])
-        row |= {name: float(curves[name][place]) for name in ("loss", "val_loss")}
-    write_table("training", rows)
-    plot(rows, TABLES / "training.png")
-    show(args.out, args.epochs, TABLES / "epochs.png")
+        row |= {loss: float(curves[loss][place]) for loss in curves if "loss" in loss}
+    write_table(f"{name}_training", rows)
+    plot(rows, TABLES / f"{name}_training.png")
+    show(args.out, args.epochs, TABLES / f"{name}_epochs.png")
 
 
 def plot(rows, path):
     """Each measure over the epochs."""
+    finest = next(name for name in rows[0] if name.startswith("swd"))
+    panels = {
+        "val_loss" if "val_loss" in rows[0] else "loss": "loss",
+        "kid": "KID (random features)",
+        finest: "sliced Wasserstein distance, finest level",
+        "bpd posterior": "bits per dimension",
+    }
     figure = Figure(figsize=(10, 5), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     for axes, (name, label) in zip(
-        figure.subplots(2, 2).flat, PANELS.items(), strict=True
+        figure.subplots(2, 2).flat, panels.items(), strict=True
     ):
         values = [row[name] for row in rows]
         errors = [row.get(f"{name} error", 0) for row in rows]

@@ -6,7 +6,7 @@ import pytest
 
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.optimizers import SkipNonFinite
+from ddpm_keras.optimizers import Adam, SkipNonFinite
 from ddpm_keras.petals import draw_flowers
 
 
@@ -30,6 +30,36 @@ def update(optimizer, weights, gradients):
     for variables, new in zip((weights, optimizer.variables), state, strict=True):
         for variable, value in zip(variables, new, strict=True):
             variable.assign(value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"global_clipnorm": 0.5, "weight_decay": 1e-2},
+        {"gradient_accumulation_steps": 2},
+        {"amsgrad": True, "epsilon": 1e-3, "beta_1": 0.5, "beta_2": 0.9},
+    ],
+    ids=str,
+)
+def test_adam_is_that_of_keras(options):
+    results = []
+    for kind in (keras.optimizers.Adam, Adam):
+        rng = np.random.default_rng(0)
+        weights = [keras.Variable(rng.normal(size=n).astype("float32")) for n in (5, 3)]
+        optimizer = kind(1e-2, **options)
+        optimizer.build(weights)
+        for _ in range(6):
+            gradients = [
+                keras.ops.array(rng.normal(size=w.shape), "float32") for w in weights
+            ]
+            update(optimizer, weights, gradients)
+        optimizer.learning_rate = 2e-2
+        update(optimizer, weights, gradients)
+        results.append(values([*weights, *optimizer.variables]))
+    for theirs, ours in zip(*results, strict=True):
+        # Rounded in another order, a step of 0.01 at a time.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
