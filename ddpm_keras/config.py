@@ -172,6 +172,9 @@ class Config(BaseModel):
         description="network calls an image; null: all for ddpm, 50 for ddim, "
         "20 for dpmpp",
     )
+    sample_eta: Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")] = (
+        Field(0.0, description="share of the ancestral noise, of ddim and dpmpp")
+    )
     eval_every: CountOrZero = Field(
         0, description="epochs between measures (KID, SWD) of samples; 0: never"
     )
@@ -257,8 +260,8 @@ class Config(BaseModel):
 # What may change when a run goes on; with any other key it would be another run.
 RESUMABLE = {
     *("data_dir", "num_epochs", "learning_rate", "sample_every", "num_samples"),
-    *("sampler", "sample_steps", "save_every", "keep", "tensorboard", "distribute"),
-    *("eval_every", "eval_images"),
+    *("sampler", "sample_steps", "sample_eta", "save_every", "keep", "tensorboard"),
+    *("distribute", "eval_every", "eval_images"),
 }
 
 # The groups of the help, by the first key of each.

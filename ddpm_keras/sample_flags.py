@@ -79,8 +79,9 @@ def parse_flags(description, argv=None):
         "--eta",
         metavar="X",
         type=float,
-        help="ddim, dpmpp: share of the ancestral noise, 0 to 1 (default: 0); above 0 "
-        "it mends errors of a network that was trained briefly",
+        help="ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it mends "
+        "errors of a network that was trained briefly (default: the configuration's; "
+        "for another sampler 0)",
     )
     add(
         "--variance",

@@ -197,32 +197,36 @@ def make_steps(
     )
 
 
-def choose_steps(config, diffusion, sampler=None, steps=None, **options):
+def configured_options(config):
+    """The arguments of `make_steps` that a `Config` names."""
+    options = {"sampler": config.sampler, "steps": config.sample_steps}
+    if "eta" in OPTIONS.get(config.sampler, {}):
+        options["eta"] = config.sample_eta
+    return options
+
+
+def choose_steps(config, diffusion, **flags):
     """The steps of the sampler that flags or else a configuration name.
 
     Args:
-        config: A `Config`: its `sampler` and `sample_steps` count where those below do
-            not.
+        config: A `Config`; for another sampler than its own, its steps and eta do not
+            count.
         diffusion: Its `GaussianDiffusion`.
-        sampler: A name in `SAMPLERS`, or `None`.
-        steps: Number of network evaluations, or `None`. For another sampler than the
-            configuration's, its own default.
-        **options: Of `make_steps`; those that are `None` are left out.
+        **flags: Arguments of `make_steps`; those that are `None` count as not given.
 
     Returns:
-        The sampler's name and its `Steps`.
+        A dict of the arguments that `make_steps` was given, and its `Steps`.
 
     Raises:
         InputError: When `make_steps` takes no such arguments.
     """
-    if steps is None and sampler in (None, config.sampler):
-        steps = config.sample_steps
-    sampler = sampler or config.sampler
-    options = {key: value for key, value in options.items() if value is not None}
+    options = {name: value for name, value in flags.items() if value is not None}
+    if options.get("sampler", config.sampler) == config.sampler:
+        options = configured_options(config) | options
     try:
-        return sampler, make_steps(diffusion, sampler, steps, **options)
+        return options, make_steps(diffusion, **options)
     except ValueError as error:
-        raise InputError(f"--sampler {sampler}: {error}") from error
+        raise InputError(f"--sampler {options['sampler']}: {error}") from error
 
 
 def _check(timesteps, sampler, steps, spacing, strength, options):

@@ -24,6 +24,7 @@ from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.optimizers import Adam
 from ddpm_keras.report import REPORT, Report, write_report
+from ddpm_keras.samplers import configured_options
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
 from ddpm_keras.unet import build_unet
@@ -79,8 +80,7 @@ def _go_on(config, folder, model, images, held_out):
         num_images=config.num_samples,
         seed=config.seed,
         epochs_done=0 if steps_done else epochs_done,
-        sampler=config.sampler,
-        steps=config.sample_steps,
+        **configured_options(config),
     )
     if first_step >= last_step:
         print(f"nothing to do: {folder} has done its {config.num_epochs} epochs")

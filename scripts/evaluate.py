@@ -47,8 +47,8 @@ def main(argv=None):
     config = load_config(args.config) if args.config else read_config(weights)
     data_config = choose_data(args, config)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    sampler, plan = choose_steps(
-        config, diffusion, args.sampler, args.steps, eta=args.eta
+    options, plan = choose_steps(
+        config, diffusion, sampler=args.sampler, steps=args.steps, eta=args.eta
     )
     network = load_network(weights, config)
     training, held_out = load_real(args, metrics, data_config)
@@ -75,9 +75,9 @@ def main(argv=None):
     )
     if metrics & OF_SAMPLES:
         stamp = {
-            "sampler": sampler,
+            "sampler": options["sampler"],
             "steps": len(plan),
-            "eta": args.eta or 0.0,
+            "eta": options.get("eta", 0.0),
             "weights": report.protocol["weights_sha256"],
             "diffusion": json.dumps(config.diffusion_arguments()),
             "backend": report.protocol["backend"],

@@ -43,11 +43,11 @@ def main(argv=None):
     weights = find_weights(args.weights)
     config = load_config(args.config) if args.config else read_config(weights)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    sampler, plan = choose_steps(
+    options, plan = choose_steps(
         config,
         diffusion,
-        args.sampler,
-        args.steps,
+        sampler=args.sampler,
+        steps=args.steps,
         spacing=args.spacing,
         strength=args.strength,
         eta=args.eta,
@@ -83,7 +83,7 @@ def main(argv=None):
 
         text = {
             **describe(args, seeds),
-            "sampler": sampler,
+            **options,
             "steps": len(plan),
             "weights": fingerprint(network),
         }
@@ -122,9 +122,8 @@ def describe(args, seeds):
     text = {"seeds": args.seeds or f"{seeds[0]}-{seeds[-1]}"}
     if args.interpolate:
         text = {"seeds": seeds[0], "interpolate": " ".join(args.interpolate)}
-    for name in ("start_from", "strength", "eta", "variance"):
-        if getattr(args, name) is not None:
-            text[name] = getattr(args, name)
+    if args.start_from:
+        text["start_from"] = args.start_from
     return text
 
 

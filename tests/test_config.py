@@ -267,6 +267,10 @@ def test_values_have_yaml_1_2_types(tmp_path, line, key, value):
             "sample_steps: 0",
             "x.yaml:1: sample_steps must be an integer, 1 or more, or null; received 0",
         ),
+        (
+            "sample_eta: 1.5",
+            "x.yaml:1: sample_eta must be a number, 0 to 1; received 1.5",
+        ),
         # Keys together.
         (
             "seed: 1\nimg_size: 60",
@@ -456,6 +460,7 @@ def parser():
         (["--random_flip", "false"], dict(random_flip=False)),
         (["--sample_steps", "20"], dict(sample_steps=20)),
         (["--sample_steps", "null"], dict(sample_steps=None)),
+        (["--sample_eta", "1"], dict(sample_eta=1.0)),
         # Text is taken as it stands.
         (["--data_dir", "photos #2"], dict(data_dir="photos #2")),
         (["--data_dir", "2020"], dict(data_dir="2020")),

@@ -194,6 +194,7 @@ def test_png_tells_how_it_was_made(tmp_path):
         text = image.text
     assert len(text.pop("weights")) >= 8
     made = {"seeds": "4,6", "sampler": "ddim", "steps": "5", "eta": "0.5"}
+    made["spacing"] = "trailing"
     assert text == {**made, "seed": "6"}
     with Image.open(tmp_path / "strip.png") as image:
         assert {**made, **image.text} == image.text

@@ -5,8 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ddpm_keras.config import Config
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.samplers import SAMPLERS, SPACINGS, make_steps, spaced_timesteps
+from ddpm_keras.samplers import (
+    SAMPLERS,
+    SPACINGS,
+    choose_steps,
+    make_steps,
+    spaced_timesteps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +296,26 @@ def test_wrong_arguments_raise(diffusion, arguments, received):
     with pytest.raises(ValueError) as error:
         make_steps(diffusion, **arguments)
     assert str(error.value).endswith(f"Received: {received}")
+
+
+@pytest.mark.parametrize(
+    "flags, wanted",
+    [
+        ({}, {"sampler": "dpmpp", "steps": 7, "eta": 0.5}),
+        ({"steps": 9, "eta": 0.0}, {"sampler": "dpmpp", "steps": 9, "eta": 0.0}),
+        ({"sampler": "dpmpp"}, {"sampler": "dpmpp", "steps": 7, "eta": 0.5}),
+        ({"sampler": "ddim", "eta": None}, {"sampler": "ddim"}),
+        ({"sampler": "ddpm", "steps": 3}, {"sampler": "ddpm", "steps": 3}),
+    ],
+    ids=str,
+)
+def test_flags_come_before_the_configuration(diffusion, flags, wanted):
+    """Of which steps and eta count for its own sampler only."""
+    config = Config(sampler="dpmpp", sample_steps=7, sample_eta=0.5)
+    options, plan = choose_steps(config, diffusion, **flags)
+    assert options == wanted
+    columns = dataclasses.astuple(make_steps(diffusion, **wanted))
+    for found, column in zip(dataclasses.astuple(plan), columns, strict=True):
+        np.testing.assert_array_equal(found, column)
+    config = Config(sampler="ddpm", sample_eta=0.5)
+    assert choose_steps(config, diffusion)[0] == {"sampler": "ddpm", "steps": None}

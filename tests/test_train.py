@@ -227,6 +227,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
         "num_samples": 6,
         "sampler": "ddim",
         "sample_steps": 7,
+        "sample_eta": 0.5,
         "save_every": 3,
         "keep": 4,
     }
@@ -251,7 +252,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     assert (model.diffusion.timesteps, model.diffusion.schedule) == (30, "cosine")
     (grids,) = [c for c in options["callbacks"] if isinstance(c, SampleGrid)]
     assert grids.every == 4
-    wanted = {"num_images": 6, "seed": 21, "sampler": "ddim", "steps": 7}
+    wanted = {"num_images": 6, "seed": 21, "sampler": "ddim", "steps": 7, "eta": 0.5}
     assert grids.options == wanted
     (saves,) = [c for c in options["callbacks"] if isinstance(c, Checkpoints)]
     assert (saves.config.save_every, saves.config.keep) == (3, 4)

@@ -83,7 +83,8 @@ def parse_flags(description, argv=None):
         "--eta",
         metavar="X",
         type=float,
-        help="ddim, dpmpp: share of the ancestral noise, 0 to 1 (default: 0)",
+        help="ddim, dpmpp: share of the ancestral noise, 0 to 1 (default: as for "
+        "sample.py)",
     )
     add(
         "--seed",
