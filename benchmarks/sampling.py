@@ -10,7 +10,6 @@ is timed.
 
 import argparse
 import os
-import platform
 import statistics
 import time
 
@@ -20,6 +19,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from diffusers_unet import build_theirs  # noqa: E402
 from keras import ops  # noqa: E402
+from train_step import NETWORK, processor  # noqa: E402
 
 from ddpm_keras.diffusion import GaussianDiffusion  # noqa: E402
 from ddpm_keras.reverse import ReverseProcess  # noqa: E402
@@ -28,13 +28,7 @@ from ddpm_keras.unet import build_unet  # noqa: E402
 
 EVERY = 20  # steps between two looks at the images, as sample.py has it for 1,000
 NETWORKS = {
-    "32x32, 32 channels, (1, 2, 4), 2 blocks": dict(
-        img_size=32,
-        first_conv_channels=32,
-        channel_multiplier=(1, 2, 4),
-        has_attention=(False, False, True),
-        num_res_blocks=2,
-    ),
+    "32x32, 32 channels, (1, 2, 4), 2 blocks": NETWORK,
     "16x16, 16 channels, (1, 2), 1 block": dict(
         img_size=16,
         first_conv_channels=16,
@@ -130,7 +124,7 @@ def main():
     args = parser.parse_args()
     print(
         f"{keras.backend.backend()} backend, keras {keras.__version__}, "
-        f"{os.cpu_count()} x {platform.processor() or platform.machine()}, "
+        f"{processor()}, "
         f"{args.num_images} images, medians of {args.rounds} rounds"
     )
     print(f"{'network':42}{'what':22}{'ms/timestep':>12}{'of ours':>10}")

@@ -57,7 +57,11 @@ class SampleGrid(keras.callbacks.Callback):
             return
         path = self.path(epoch + 1)
         grid = make_grid(self.model.generate_images(**self.options, verbose=0))
-        save_png(path, grid)
+        try:
+            save_png(path, grid)
+        except OSError as error:
+            print(f"warning: {path}: {error}; training goes on", file=sys.stderr)
+            return
         if "ipykernel" in sys.modules:
             from IPython.display import Image, display
 

@@ -191,17 +191,9 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check_keys_together(self) -> Self:
         # As in check_unet, "Received:" names the keys: _tell looks there for them.
-        check_unet(
-            self.img_size,
-            self.img_channels,
-            self.first_conv_channels,
-            self.channel_multiplier,
-            self.has_attention,
-            self.num_res_blocks,
-            self.norm_groups,
-            self.dropout,
-            self.interpolation,
-        )
+        arguments = self.unet_arguments()
+        del arguments["activation"]  # which Keras has to know
+        check_unet(**arguments)
         if not self.beta_start < self.beta_end < 1:
             raise ValueError(
                 "beta_start must be below beta_end, and beta_end below 1. Received: "
@@ -223,6 +215,13 @@ class Config(BaseModel):
                 "Received: dataset_name='folder', data_dir=None"
             )
         return self
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        size = self.img_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height, width, self.img_channels
 
     def unet_arguments(self) -> dict[str, Any]:
         """What `build_unet` takes."""

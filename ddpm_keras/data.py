@@ -61,8 +61,7 @@ def load_images_and_skipped(config):
     Returns:
         The array, and a list with "name (reason)" for each image left out.
     """
-    size, channels = config.img_size, config.img_channels
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width, channels = config.image_shape
     if config.dataset_name == "folder":
         return load_folder(config.data_dir, height, width, channels, config.skip_bad)
     if config.dataset_name == "petals":
@@ -157,7 +156,7 @@ def make_batches(
             # Mirrored by column numbers: TensorFlow's reversed slices are far slower.
             order = tf.where(coins < 0.5, columns[::-1], columns)
             batch = tf.gather(batch, order, axis=2, batch_dims=1)
-        return to_float(batch)
+        return _to_float(batch)
 
     batches = (
         tf.data.Dataset.range(first_step, steps_per_epoch * num_epochs)
@@ -180,13 +179,13 @@ def make_validation_batches(images, batch_size):
     return (
         tf.data.Dataset.from_tensor_slices(images[places])
         .batch(batch_size, drop_remainder=True)
-        .map(to_float)
+        .map(_to_float)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def to_float(images):
-    """Bytes to floats in [-1, 1]."""
+def _to_float(images):
+    """As `images.to_float`, in TensorFlow."""
     import tensorflow as tf
 
     return tf.cast(images, "float32") / 127.5 - 1.0

@@ -142,9 +142,9 @@ class GaussianDiffusion:
 
     def q_mean_variance(self, x_start, t):
         """Mean, variance and log variance of q(x_t | x_0) (equation 4)."""
-        mean = _at(self.sqrt_alphas_cumprod, t) * x_start
-        variance = _at(self.one_minus_alphas_cumprod, t)
-        log_variance = _at(self.log_one_minus_alphas_cumprod, t)
+        mean = take_at(self.sqrt_alphas_cumprod, t) * x_start
+        variance = take_at(self.one_minus_alphas_cumprod, t)
+        log_variance = take_at(self.log_one_minus_alphas_cumprod, t)
         return mean, variance, log_variance
 
     def q_sample(self, x_start, t, noise):
@@ -159,25 +159,25 @@ class GaussianDiffusion:
             Noisy images x_t.
         """
         return (
-            _at(self.sqrt_alphas_cumprod, t) * x_start
-            + _at(self.sqrt_one_minus_alphas_cumprod, t) * noise
+            take_at(self.sqrt_alphas_cumprod, t) * x_start
+            + take_at(self.sqrt_one_minus_alphas_cumprod, t) * noise
         )
 
     def predict_start_from_noise(self, x_t, t, noise):
         """The clean images that `noise` turned into `x_t` (equation 4 for x_0)."""
         return (
-            _at(self.sqrt_recip_alphas_cumprod, t) * x_t
-            - _at(self.sqrt_recipm1_alphas_cumprod, t) * noise
+            take_at(self.sqrt_recip_alphas_cumprod, t) * x_t
+            - take_at(self.sqrt_recipm1_alphas_cumprod, t) * noise
         )
 
     def q_posterior(self, x_start, x_t, t):
         """Mean, variance, clipped log variance of q(x_{t-1} | x_t, x_0) (eqs. 6, 7)."""
         mean = (
-            _at(self.posterior_mean_coef1, t) * x_start
-            + _at(self.posterior_mean_coef2, t) * x_t
+            take_at(self.posterior_mean_coef1, t) * x_start
+            + take_at(self.posterior_mean_coef2, t) * x_t
         )
-        variance = _at(self.posterior_variance, t)
-        log_variance = _at(self.posterior_log_variance_clipped, t)
+        variance = take_at(self.posterior_variance, t)
+        log_variance = take_at(self.posterior_log_variance_clipped, t)
         return mean, variance, log_variance
 
     def p_mean_variance(self, pred_noise, x, t, clip_denoised=True):
@@ -225,6 +225,6 @@ class GaussianDiffusion:
         return cls(**config)
 
 
-def _at(table, t):
-    """The table's values at `t`, shaped to broadcast against images."""
+def take_at(table, t):
+    """A table's values at the timesteps `t`, of shape `(batch, 1, 1, 1)`."""
     return ops.reshape(ops.take(ops.convert_to_tensor(table), t, axis=0), (-1, 1, 1, 1))

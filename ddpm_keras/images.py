@@ -32,6 +32,23 @@ def to_uint8(images):
     return np.clip(np.rint(images), 0, 255).astype("uint8")
 
 
+def to_float(images):
+    """Map bytes to float32 in [-1, 1], the other way round.
+
+    Args:
+        images: uint8 array of any shape.
+
+    Returns:
+        A float32 array of the same shape.
+    """
+    return np.asarray(images).astype("float32") / 127.5 - 1.0
+
+
+def shown_shape(shape):
+    """A shape as text, such as 64x64x3."""
+    return "x".join(map(str, shape))
+
+
 def make_grid(images, num_cols=None, padding=2):
     """Lay images out in rows on a white ground.
 
@@ -195,8 +212,7 @@ def read_image(path, height, width, channels):
     Raises:
         BrokenImageError: When the file cannot be read as an image.
     """
-    pixels = fit_image(decode_image(path, channels), height, width)
-    return pixels.astype("float32") / 127.5 - 1.0
+    return to_float(fit_image(decode_image(path, channels), height, width))
 
 
 def _reason(error):

@@ -42,7 +42,7 @@ class Report(keras.callbacks.Callback):
 
     They are written after each new grid of samples and at the end of the training. Put
     it behind `CSVLogger` and `SampleGrid`, whose files it shows. A page that cannot be
-    written, on a full disk, is a warning: the training goes on.
+    written, as on a full disk, is a warning: the training goes on.
 
     Args:
         folder: The run's folder, which holds `config.yaml`.
@@ -70,7 +70,7 @@ class Report(keras.callbacks.Callback):
     def _write(self):
         try:
             write_report(self.folder)
-        except OSError as error:
+        except (OSError, InputError) as error:
             path = self.folder / REPORT
             print(f"warning: {path}: {error}; training goes on", file=sys.stderr)
         self._stale = False

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ddpm_keras.batches import full_batches
 from ddpm_keras.samplers import make_steps
 
 
@@ -120,15 +121,11 @@ class ReverseProcess:
         """
         seeds = np.asarray(seeds)
         every = every or max(1, len(plan) // 100)
-        batch_size = min(batch_size, len(seeds))
+        batches = full_batches(len(seeds), batch_size)
         progress = keras.utils.Progbar(
-            -(-len(seeds) // batch_size) * len(plan), verbose=verbose, unit_name="step"
+            len(batches) * len(plan), verbose=verbose, unit_name="step"
         )
-        for batch, first in enumerate(range(0, len(seeds), batch_size)):
-            # The last batch is filled up, so that no other shape is compiled.
-            places = np.resize(
-                np.arange(first, min(first + batch_size, len(seeds))), batch_size
-            )
+        for batch, (some, places) in enumerate(batches):
             x = None if start is None else start(places)
             chain = self.run(plan, seeds[places], x, every=every, **options)
             for k, (t, images, x_start) in enumerate(chain, 1):
@@ -136,7 +133,7 @@ class ReverseProcess:
                 progress.update(batch * len(plan) + min(k * every, len(plan)))
                 if watch is not None:
                     watch(batch, t, images, x_start)
-            finished = seeds[first : first + batch_size]
+            finished = seeds[some]
             yield finished, ops.convert_to_numpy(images)[: len(finished)]
 
     def run(self, plan, seeds, x=None, clip_denoised=True, every=1):

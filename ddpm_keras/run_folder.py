@@ -37,9 +37,9 @@ def make_run_folder(config, name, run_dir=None):
                 f"--run-dir: {folder} is not empty, and runs are never written over; "
                 "name a new folder"
             )
-        _write_config(folder, config)
     except OSError as error:
         raise _not_writable(error) from error
+    write_config(folder, config)
     return folder
 
 
@@ -47,15 +47,16 @@ def resume_run_folder(config, run_dir):
     """Take up the folder of a run that was begun; make it if it was not.
 
     Args:
-        config: The `Config` to go on with. It may differ from the one in the folder,
-            which it replaces there, in the keys of `config.RESUMABLE` only.
+        config: The `Config` to go on with. It may differ from the one in the folder in
+            the keys of `config.RESUMABLE` only. It does not replace that one yet: the
+            run may be refused for its images, or be running.
         run_dir: The folder.
 
     Returns:
         The folder's `pathlib.Path`.
 
     Raises:
-        InputError: When other keys differ, or the folder cannot be written to.
+        InputError: When other keys differ, or a folder cannot be made.
     """
     folder = Path(run_dir)
     if not (folder / CONFIG).exists():
@@ -73,10 +74,6 @@ def resume_run_folder(config, run_dir):
             "leave them as they were, or start a new run"
         )
     if changed:
-        try:
-            _write_config(folder, config)
-        except OSError as error:
-            raise _not_writable(error) from error
         print(f"changed: {', '.join(changed.values())}")
     return folder
 
@@ -89,9 +86,17 @@ def discard_unused(folder):
         folder.rmdir()
 
 
-def _write_config(folder, config):
-    with written_whole(folder / CONFIG) as file:
-        file.write_text(config.to_yaml())
+def write_config(folder, config):
+    """Write a run's configuration to its folder.
+
+    Raises:
+        InputError: When the folder cannot be written to.
+    """
+    try:
+        with written_whole(folder / CONFIG) as file:
+            file.write_text(config.to_yaml())
+    except OSError as error:
+        raise _not_writable(error) from error
 
 
 def _not_writable(error):

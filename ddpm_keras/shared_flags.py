@@ -2,8 +2,10 @@
 
 import argparse
 
+from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError
 from ddpm_keras.starts import MAX_SEED
+from ddpm_keras.weights import find_weights, read_config
 
 
 def weights_parser(description):
@@ -30,6 +32,16 @@ def weights_parser(description):
         "--debug", action="store_true", help="show the traceback of an error"
     )
     return parser
+
+
+def weights_and_config(args):
+    """The weights file that the flags name, and the `Config` of its network.
+
+    Raises:
+        InputError: When either cannot be found or read.
+    """
+    weights = find_weights(args.weights)
+    return weights, load_config(args.config) if args.config else read_config(weights)
 
 
 def check_first_seed(seed, count):

@@ -7,7 +7,7 @@ import sys
 
 
 class Stopped(Exception):
-    """A training was asked to stop. `status` is the process' exit status then."""
+    """A signal asked to stop. `status` is the process' exit status then."""
 
     def __init__(self, status):
         super().__init__(f"stopped, exit status {status}")

@@ -24,6 +24,7 @@ from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.optimizers import Adam
 from ddpm_keras.report import REPORT, Report, write_report
+from ddpm_keras.run_folder import write_config
 from ddpm_keras.samplers import configured_options
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
@@ -73,6 +74,7 @@ def _go_on(config, folder, model, images, held_out):
     steps_per_epoch = len(images) // config.batch_size
     last_step = steps_per_epoch * config.num_epochs
     first_step, facts = restore_run(folder, model, facts)
+    write_config(folder, config)  # only now that nothing refuses to go on
     epochs_done, steps_done = divmod(first_step, steps_per_epoch)
     grids = SampleGrid(
         folder / "samples",
@@ -112,7 +114,7 @@ def _go_on(config, folder, model, images, held_out):
         if config.tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         try:
-            fit(model, config, images, held_out, first_step, callbacks)
+            fit(model, config, images, held_out, first_step, steps_per_epoch, callbacks)
         except Stopped as stopped:
             checkpoints.save(last=True)
             print(
@@ -208,9 +210,8 @@ def restore_run(folder, model, facts):
     return step, {**facts, "best": before["best"]}
 
 
-def fit(model, config, images, held_out, first_step, callbacks):
+def fit(model, config, images, held_out, first_step, steps_per_epoch, callbacks):
     """Keras' `fit` over the steps of a run, from any step on."""
-    steps_per_epoch = len(images) // config.batch_size
     epoch, steps_done = divmod(first_step, steps_per_epoch)
     validation = None
     if len(held_out):

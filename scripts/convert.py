@@ -11,9 +11,9 @@ Examples:
 import sys
 from pathlib import Path
 
-from ddpm_keras.config import load_config, parse_args
+from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError, run_command
-from ddpm_keras.shared_flags import weights_parser
+from ddpm_keras.shared_flags import weights_and_config, weights_parser
 
 
 def parse(argv):
@@ -45,14 +45,12 @@ def main(argv=None):
         raise InputError(f"--dtype: {args.dtype} is for .safetensors; --out is {out}")
     if out.exists() and not args.force:
         raise InputError(f"--out: {out} exists; name another file or use --force")
-    config = load_config(args.config) if args.config else None
+    weights, config = weights_and_config(args)
 
+    # Loads Keras, so only now: a mistake above is told at once, not after seconds.
     from ddpm_keras.weight_formats.keras3 import save_hdf5
-    from ddpm_keras.weights import find_weights, load_network, read_config, save_weights
+    from ddpm_keras.weights import load_network, save_weights
 
-    weights = find_weights(args.weights)
-    if config is None:
-        config = read_config(weights)
     network = load_network(weights, config)
     try:
         if out.suffix == ".safetensors":

@@ -18,6 +18,7 @@ import numpy as np
 from ddpm_keras import __version__
 from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError, run_command
+from ddpm_keras.images import shown_shape
 from ddpm_keras.measures.evaluate_flags import (
     METRICS,
     OF_FEATURES,
@@ -26,12 +27,16 @@ from ddpm_keras.measures.evaluate_flags import (
     RESULTS,
     parse_flags,
 )
+from ddpm_keras.run_folder import CONFIG
+from ddpm_keras.shared_flags import weights_and_config
 
 VERBOSE = 1 if sys.stdout.isatty() else 2  # 2: a bar only when it is full
 
 
 def main(argv=None):
     args, metrics = parse_flags(__doc__, argv)
+    weights, config = weights_and_config(args)
+    data_config = choose_data(args, config)
 
     # Loads Keras, so only now: a mistake above is told at once, not after seconds.
     import keras
@@ -39,13 +44,11 @@ def main(argv=None):
     from ddpm_keras.diffusion import GaussianDiffusion
     from ddpm_keras.measures.evaluation import ImageSet
     from ddpm_keras.measures.features import load_extractor
+    from ddpm_keras.report import write_report
     from ddpm_keras.samplers import choose_steps
-    from ddpm_keras.weights import find_weights, fingerprint, load_network, read_config
+    from ddpm_keras.weights import fingerprint, load_network
 
     # What may be wrong or missing is read before the long work.
-    weights = find_weights(args.weights)
-    config = load_config(args.config) if args.config else read_config(weights)
-    data_config = choose_data(args, config)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
     options, plan = choose_steps(
         config, diffusion, sampler=args.sampler, steps=args.steps, eta=args.eta
@@ -101,7 +104,10 @@ def main(argv=None):
             search_copies(args, seen, mirrored, samples, report)
     if "bpd" in metrics:
         measure_bits(args, network, diffusion, training, held_out, report)
-    write_report(Path(args.out), report)
+    out = Path(args.out)
+    write_results(out, report)
+    if (out.parent / CONFIG).is_file():  # a run's folder, whose page shows measures
+        print(f"report: {write_report(out.parent)}")
 
 
 @dataclasses.dataclass
@@ -131,11 +137,11 @@ def choose_data(args, config):
             update={"dataset_name": "folder", "data_dir": str(path)}
         )
     data_config = load_config(path / "config.yaml" if path.is_dir() else path)
-    sizes = [_shape(c) for c in (data_config, config)]
-    if sizes[0] != sizes[1]:
+    shape, wanted = data_config.image_shape, config.image_shape
+    if shape != wanted:
         raise InputError(
-            f"--data: {path} has images of {_shown(sizes[0])}, and the network makes "
-            f"{_shown(sizes[1])}; name a configuration with its size"
+            f"--data: {path} has images of {shown_shape(shape)}, and the network makes "
+            f"{shown_shape(wanted)}; name a configuration with its size"
         )
     return data_config
 
@@ -276,14 +282,14 @@ def describe_data(config, training, held_out):
     return {name: getattr(config, name) for name in names} | {
         "training_images": len(training),
         "held_out_images": len(held_out),
-        "size": _shown(training.shape[1:]),
+        "size": shown_shape(training.shape[1:]),
         "resize": "drawn at this size"
         if config.dataset_name == "petals"
         else "centre crop, antialiased bilinear",
     }
 
 
-def write_report(out, report):
+def write_results(out, report):
     from ddpm_keras.files import written_whole
     from ddpm_keras.measures.evaluation import with_error
     from ddpm_keras.measures.figures import save_bits_curve, save_closest_pairs
@@ -310,16 +316,6 @@ def write_report(out, report):
     with written_whole(out / "metrics.json") as file:
         file.write_text(json.dumps(text, indent=2) + "\n")
     print(f"metrics: {out / 'metrics.json'}")
-
-
-def _shape(config):
-    size = config.img_size
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    return (*sides, config.img_channels)
-
-
-def _shown(shape):
-    return "x".join(map(str, shape))
 
 
 if __name__ == "__main__":

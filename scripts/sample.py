@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError, run_command
 from ddpm_keras.images import read_image, to_uint8
 from ddpm_keras.outputs import (
@@ -24,6 +23,7 @@ from ddpm_keras.outputs import (
 )
 from ddpm_keras.sample_flags import are_seeds, parse_flags
 from ddpm_keras.samplers import choose_steps
+from ddpm_keras.shared_flags import weights_and_config
 from ddpm_keras.starts import between_images, between_seeds, from_image
 from ddpm_keras.stop_signal import Stopped, StopSignal
 
@@ -34,14 +34,13 @@ MAX_ROW_IMAGES = 16  # an interpolation of so many is one row of the grid
 
 def main(argv=None):
     args, seeds = parse_flags(__doc__, argv)
+    weights, config = weights_and_config(args)
 
     # Loads Keras, so only now: a mistake above is told at once, not after seconds.
     from ddpm_keras.diffusion import GaussianDiffusion
     from ddpm_keras.reverse import ReverseProcess
-    from ddpm_keras.weights import find_weights, fingerprint, load_network, read_config
+    from ddpm_keras.weights import fingerprint, load_network
 
-    weights = find_weights(args.weights)
-    config = load_config(args.config) if args.config else read_config(weights)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
     options, plan = choose_steps(
         config,
@@ -124,6 +123,8 @@ def describe(args, seeds):
         text = {"seeds": seeds[0], "interpolate": " ".join(args.interpolate)}
     if args.start_from:
         text["start_from"] = args.start_from
+    if args.no_clip:
+        text["clipped"] = False
     return text
 
 

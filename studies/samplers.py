@@ -12,11 +12,13 @@ import argparse
 import time
 from pathlib import Path
 
+import keras
 from commands import FEATURES, TABLES, measure, write_table
 from matplotlib.figure import Figure
 
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.reverse import ReverseProcess
+from ddpm_keras.samplers import make_steps
 from ddpm_keras.weights import load_network, read_config
 
 MEASURES = ("--metrics", "kid,swd,prdc", "--features", FEATURES, "--num-images", 128)
@@ -47,18 +49,21 @@ def main():
                 options["eta"] = eta
             out = args.out / f"{sampler}-{steps}-{eta}"
             results = measure(args.weights, out, *MEASURES, *flags)
-            seconds = time_sampling(process, sampler, steps, options)
+            seconds = time_sampling(process, diffusion, sampler, steps, options)
             row = {"sampler": label, "steps": steps, "seconds for 16": seconds}
             rows.append(row | results)
     write_table("samplers", rows)
     plot(rows, TABLES / "samplers.png")
 
 
-def time_sampling(process, sampler, steps, options):
+def time_sampling(process, diffusion, sampler, steps, options):
     """Seconds for 16 images, compilation apart."""
-    for few in (2, steps):  # the first call compiles
-        start = time.perf_counter()
-        process.generate_images(16, sampler, few, verbose=0, **options)
+    plan = make_steps(diffusion, sampler, steps, **options)
+    seeds = range(16)
+    keras.ops.convert_to_numpy(next(process.run(plan, seeds))[1])  # compiles
+    start = time.perf_counter()
+    for _ in process.batches(plan, seeds, verbose=0):
+        pass
     return time.perf_counter() - start
 
 

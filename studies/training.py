@@ -46,8 +46,7 @@ def main():
     for epoch in args.epochs:
         weights = args.out / f"epoch-{epoch:04}.safetensors"
         if not weights.is_file():
-            start = () if run.is_dir() else ("--config", args.config)
-            train(run, *start, "--num_epochs", epoch)
+            train(run, "--config", args.config, "--num_epochs", epoch)
             shutil.copy(run / "weights.safetensors", weights)
         results = measure(weights, weights.with_suffix(""), *MEASURES)
         rows.append({"epoch": epoch} | results)

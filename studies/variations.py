@@ -42,11 +42,11 @@ def main():
     rows = []
     for change, flags in CHANGES.items():
         run = args.out / change.replace(" ", "_")
-        if not (run / "weights.safetensors").is_file():
-            train(run, *(() if run.is_dir() else (*COMMON, *flags)))
-        # Every run beside the same real images, those of the unchanged configuration.
-        data = ("--data", args.out / "nothing")
-        results = measure(run, run / "evaluation", *MEASURES, *data)
+        train(run, *COMMON, *flags)
+        # Every run beside the same real images, those of the unchanged configuration;
+        # but another seed holds out others, and has seen some of these.
+        same = () if "--seed" in flags else ("--data", args.out / "nothing")
+        results = measure(run, run / "evaluation", *MEASURES, *same)
         changed = " ".join(map(str, flags))
         rows.append({"change": change, "flags": changed} | results)
     write_table("variations", rows)

@@ -74,6 +74,21 @@ def test_grids_come_every_few_epochs_and_at_the_last(tmp_path, every, epochs, wa
     assert all(callback.path(n).is_file() for n in wanted)
 
 
+def test_full_disk_costs_a_grid_and_not_the_training(tmp_path, monkeypatch, capsys):
+    def save_png(path, grid):
+        if path.name == "epoch-0001.png":
+            raise OSError("No space left on device")
+        path.touch()
+
+    monkeypatch.setattr(callbacks, "save_png", save_png)
+    run(SampleGrid(tmp_path, every=1), FakeModel(), epochs=2)
+    assert names(tmp_path) == ["epoch-0002.png"]
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}/epoch-0001.png: No space left on device; training goes "
+        "on\n"
+    )
+
+
 def test_grids_never_come_when_every_is_0(tmp_path):
     model = FakeModel()
     run(SampleGrid(tmp_path / "samples", every=0), model, 3)

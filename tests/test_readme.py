@@ -22,7 +22,8 @@ TEXTS = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in DOCUME
 
 
 def blocks(text, language=""):
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
 
 
 def commands(text):

@@ -297,6 +297,15 @@ def test_full_disk_is_a_warning(run_folder, monkeypatch, capsys):
     )
 
 
+def test_configuration_spoilt_in_training_is_a_warning(run_folder, capsys):
+    folder = run_folder(log=LOG)
+    grids = SampleGrid(folder / "samples", every=1)
+    for epoch in train(Report(folder, grids), grids, folder / "log.csv", 2):
+        (folder / "config.yaml").write_text("seed: x\n")
+    assert epoch == 2
+    assert capsys.readouterr().err.startswith(f"warning: {folder}/report.html: ")
+
+
 def test_callback_refuses_a_folder_without_a_run_before_training(tmp_path):
     callback = Report(tmp_path, SampleGrid(tmp_path / "samples"))
     with pytest.raises(InputError, match="holds no config.yaml"):

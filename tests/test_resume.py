@@ -360,11 +360,13 @@ def test_other_images_are_refused(server, tmp_path):
     folder = tmp_path / "run"
     assert server.train(folder, "--num_epochs", 1, *flags) == 0
     Image.new("RGB", (8, 8), (0, 0, 200)).save(images / "0.png")
+    before = (folder / "config.yaml").read_bytes()
     argv = ["--run-dir", folder, "--resume", "--num_epochs", 2]
     assert refusal(server, 2, *argv) == (
         f"--resume: the training images are not those that {folder} was begun with; "
         "bring those back, or start a new run"
     )
+    assert (folder / "config.yaml").read_bytes() == before
 
 
 def test_second_run_in_a_folder_is_refused(server, tmp_path):

@@ -6,6 +6,7 @@ from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written
 from ddpm_keras.plain_yaml import nearest
+from ddpm_keras.samplers import SAMPLERS
 from ddpm_keras.shared_flags import check_first_seed, weights_parser
 
 # Each metric and the fewest images that it is defined for.
@@ -70,7 +71,7 @@ def parse_flags(description, argv=None):
     )
     add(
         "--sampler",
-        choices=("ddpm", "ddim", "dpmpp"),
+        choices=tuple(SAMPLERS),
         help="ancestral, DDIM or DPM-Solver++(2M) (default: the configuration's)",
     )
     add(

@@ -12,7 +12,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from ddpm_keras.batches import full_batches
 from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.images import shown_shape, to_float
 
 INCEPTION_SIZE = 299  # pixels, the side that InceptionV3 was trained on
 RANDOM_WIDTHS = (32, 64, 128, 256)
@@ -51,16 +53,11 @@ class FeatureExtractor:
         progress = keras.utils.Progbar(
             len(images), verbose=verbose, unit_name="image", interval=0.5
         )
-        batch_size = min(self.batch_size, len(images))
         features = np.zeros((len(images), self.dims))
-        for start in range(0, len(images), batch_size):
-            last = min(start + batch_size, len(images))
-            # The last batch is filled up, so that no other shape is compiled.
-            places = np.resize(np.arange(start, last), batch_size)
-            batch = images[places].astype("float32") / 127.5 - 1.0
-            found = np.asarray(self.network.predict_on_batch(batch))
-            features[start:last] = found[: last - start]
-            progress.update(last)
+        for some, places in full_batches(len(images), self.batch_size):
+            found = self.network.predict_on_batch(to_float(images[places]))
+            features[some] = np.asarray(found)[: some.stop - some.start]
+            progress.update(some.stop)
         return features
 
 
@@ -161,8 +158,8 @@ def _from_weights(path, image_shape):
     taken = tuple(network.inputs[0].shape[1:])
     if taken != tuple(image_shape):
         raise InputError(
-            f"--features: {path} takes images of {_shown(taken)}, and these are "
-            f"{_shown(image_shape)}; name a network for these, or use random:0"
+            f"--features: {path} takes images of {shown_shape(taken)}, and these are "
+            f"{shown_shape(image_shape)}; name a network for these, or use random:0"
         )
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
     t = diffusion.timesteps // 100
@@ -187,10 +184,6 @@ class _Timestep(layers.Layer):
 
     def call(self, images):
         return keras.ops.full((keras.ops.shape(images)[0],), self.t, dtype="int32")
-
-
-def _shown(shape):
-    return "x".join(map(str, shape))
 
 
 def _first_line(error):

@@ -15,7 +15,7 @@ class MeasureSamples(keras.callbacks.Callback):
 
     Put it before `CSVLogger`, `TensorBoard` and `Checkpoints`, which take the figures
     from the logs as `kid` and `swd`; in other epochs they are nan. It samples the same
-    seeds each time by 20 stochastic steps of DPM-Solver++(2M): most of its cost.
+    seeds each time by stochastic DPM-Solver++(2M), 20 steps: most of its cost.
 
     Args:
         real: uint8 images to compare with, `(num_images, height, width, channels)`.
@@ -41,7 +41,6 @@ class MeasureSamples(keras.callbacks.Callback):
             self.model.generate_images(
                 self.num_images,
                 sampler="dpmpp",
-                steps=20,
                 eta=1.0,
                 seed=self.seed,
                 verbose=0,

@@ -17,9 +17,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from ddpm_keras.batches import full_batches
+from ddpm_keras.diffusion import take_at
+from ddpm_keras.images import to_float
 from ddpm_keras.reverse import compile_calls
-
-VARIANCES = ("posterior", "beta")
+from ddpm_keras.samplers import VARIANCES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,27 +127,25 @@ class VariationalBound:
                 f"{images.dtype} of shape {images.shape}"
             )
         timesteps = self.diffusion.timesteps
-        batch_size = min(batch_size, len(images))
+        batches = full_batches(len(images), batch_size)
         terms = {name: np.zeros((len(images), timesteps)) for name in VARIANCES}
         prior = np.zeros(len(images))
         progress = keras.utils.Progbar(
-            -(-len(images) // batch_size) * timesteps, verbose=verbose, unit_name="step"
+            len(batches) * timesteps, verbose=verbose, unit_name="step"
         )
-        for start in range(0, len(images), batch_size):
-            last = min(start + batch_size, len(images))
-            # The last batch is filled up, so that no other shape is compiled.
-            places = np.resize(np.arange(start, last), batch_size)
-            batch = images[places].astype("float32") / 127.5 - 1.0
+        for some, places in batches:
+            count = some.stop - some.start
+            batch = to_float(images[places])
             generators = [np.random.default_rng((seed, k)) for k in places]
             for t in reversed(range(timesteps)):
                 noise = np.stack(
                     [g.standard_normal(batch.shape[1:], "float32") for g in generators]
                 )
-                at_t = self.terms(batch, np.full(batch_size, t), noise)
+                at_t = self.terms(batch, np.full(len(batch), t), noise)
                 for name, values in at_t.items():
-                    terms[name][start:last, t] = values[: last - start]
+                    terms[name][some, t] = values[:count]
                 progress.add(1)
-            prior[start:last] = self.prior(batch)[: last - start]
+            prior[some] = self.prior(batch)[:count]
         return Likelihood(terms, prior)
 
     def _terms(self, images, t, noise):
@@ -155,10 +155,10 @@ class VariationalBound:
             ops.cast(pred_noise, "float32"), noisy_images, t, self.clip_denoised
         )
         true_mean, _, _ = self.diffusion.q_posterior(images, noisy_images, t)
-        true_log_variance = _at(self._log_variances["posterior"], t)
+        true_log_variance = take_at(self._log_variances["posterior"], t)
         results = []
         for name in VARIANCES:
-            log_variance = _at(self._log_variances[name], t)
+            log_variance = take_at(self._log_variances[name], t)
             divergence = gaussian_divergence(
                 true_mean, true_log_variance, mean, log_variance
             )
@@ -213,7 +213,3 @@ def _normal_cdf(x):
 
 def _bits(nats):
     return nats / np.log(2.0)
-
-
-def _at(table, t):
-    return ops.reshape(ops.take(ops.convert_to_tensor(table), t, axis=0), (-1, 1, 1, 1))

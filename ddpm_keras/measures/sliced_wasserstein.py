@@ -12,6 +12,8 @@ real images. Otherwise a colour cast, low contrast or blur would not count.
 
 import numpy as np
 
+from ddpm_keras.images import to_float
+
 PATCH_SIZE = 7
 PATCHES_PER_IMAGE = 128
 DIRECTIONS = 128  # the paper's code repeats this four times, for little
@@ -104,7 +106,7 @@ def _patches(images, level, rng):
     patches = []
     for first in range(0, num_images, IMAGE_BLOCK):
         some = slice(first, first + IMAGE_BLOCK)
-        pixels = laplacian_level(images[some].astype("float32") / 127.5 - 1.0, level)
+        pixels = laplacian_level(to_float(images[some]), level)
         numbers = np.arange(len(pixels))[:, None, None, None]
         patches.append(pixels[numbers, rows[some], columns[some]])
     return np.concatenate(patches)

@@ -47,9 +47,8 @@ def read_config(path):
         raise InputError(
             f"{path}: its configuration is not valid; name another with --config"
         ) from error
-    sides = config.img_size if isinstance(config.img_size, list) else [config.img_size]
     for key, value, most in (
-        ("img_size", max(sides), MAX_SIDE),
+        ("img_size", max(config.image_shape), MAX_SIDE),
         ("total_timesteps", config.total_timesteps, MAX_TIMESTEPS),
     ):
         if value > most:
