@@ -1,16 +1,15 @@
-"""`scripts/sample.py` as a function, and a run folder for it to sample from."""
+"""`scripts/sample.py` as a function, a small network for it, and its pictures."""
 
-import contextlib
-import io
+from functools import partial
 
 import numpy as np
-from load_script import SCRIPTS, load_script
+from load_script import SCRIPTS, run_script
 from PIL import Image
 
 from ddpm_keras.config import Config
-from ddpm_keras.errors import run_command
 
 SCRIPT = SCRIPTS / "sample.py"
+sample = partial(run_script, "sample")
 CONFIG = Config(
     dataset_name="petals",
     img_size=[8, 12],
@@ -23,15 +22,6 @@ CONFIG = Config(
 )
 
 
-MAIN = load_script("sample").main
-
-
-def sample(argv):
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        assert run_command(MAIN, argv.split()) == 0
-    return output.getvalue()
-
-
 def pixels_of(path):
     with Image.open(path) as image:
         assert (image.format, image.mode) == ("PNG", "RGB")
@@ -42,21 +32,3 @@ def cells(grid, columns):
     """The images of a grid, which are 8 by 12 pixels, 2 pixels apart."""
     rows = [grid[top : top + 8] for top in range(2, len(grid), 10)]
     return [row[:, 2 + 14 * k :][:, :12] for row in rows for k in range(columns)]
-
-
-def save_run(folder, config=CONFIG):
-    """Save random weights to a folder, as training leaves them; return the network."""
-    import keras
-
-    from ddpm_keras.unet import build_unet
-    from ddpm_keras.weights import RUN_WEIGHTS, save_weights
-
-    keras.utils.set_random_seed(0)
-    network = build_unet(**config.unet_arguments())
-    # As built, the last layer gives 0 whatever the others do.
-    rng = np.random.default_rng(0)
-    network.set_weights(
-        [w + 0.1 * rng.normal(size=w.shape) for w in network.get_weights()]
-    )
-    save_weights(network, folder / RUN_WEIGHTS, config)
-    return network

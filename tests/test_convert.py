@@ -1,29 +1,20 @@
 """`scripts/convert.py`, and what it writes in `scripts/sample.py`."""
 
-import contextlib
-import io
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from good_files import CONFIG, write_good_files
-from load_script import load_script
+from load_script import run_script
 from safetensors.numpy import load_file, save_file
+from sample_command import sample
 
-from ddpm_keras.errors import run_command
 from ddpm_keras.unet import build_unet
 from ddpm_keras.weights import load_weights, read_config
 
-CONVERT, SAMPLE = load_script("convert").main, load_script("sample").main
-
-
-def run(main, argv):
-    """Status, output and errors of a script."""
-    output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        status = run_command(main, argv.split())
-    return status, output.getvalue(), errors.getvalue()
+convert = partial(run_script, "convert")
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +51,8 @@ def work_in_folder(folder, monkeypatch):
 )
 def test_converted_weights_are_the_same(tmp_path, randomise, weights, ending):
     out = tmp_path / "new" / f"out{ending}"
-    status, output, _ = run(CONVERT, f"--weights {weights} --out {out}")
-    assert (status, output) == (0, f"weights: {out} (180,499 parameters)\n")
+    output, _ = convert(f"--weights {weights} --out {out}")
+    assert output == f"weights: {out} (180,499 parameters)\n"
     assert list(out.parent.iterdir()) == [out]
     network = randomise(build_unet(**CONFIG.unet_arguments()))
     load_weights(network, out)
@@ -73,8 +64,7 @@ def test_converted_weights_are_the_same(tmp_path, randomise, weights, ending):
 
 def test_float16_halves_the_file_and_rounds(tmp_path, randomise):
     out = tmp_path / "half.safetensors"
-    argv = f"--weights run --dtype float16 --out {out}"
-    assert run(CONVERT, argv)[0] == 0
+    convert(f"--weights run --dtype float16 --out {out}")
     assert out.stat().st_size < 0.6 * Path("ours.safetensors").stat().st_size
     network = randomise(build_unet(**CONFIG.unet_arguments()))
     load_weights(network, out)
@@ -83,7 +73,7 @@ def test_float16_halves_the_file_and_rounds(tmp_path, randomise):
         assert np.array_equal(weight, array.astype("float16").astype("float32"))
     assert read_config(out) == CONFIG
     again = tmp_path / "again.safetensors"
-    assert run(CONVERT, f"--weights {out} --dtype float16 --out {again}")[0] == 0
+    convert(f"--weights {out} --dtype float16 --out {again}")
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -92,13 +82,8 @@ def test_float16_does_not_write_infinities(tmp_path):
     arrays["head/bias"] = np.array([1, -65_505, 2], "float32")
     save_file(arrays, tmp_path / "large.safetensors")
     out = tmp_path / "half.safetensors"
-    status, output, errors = run(
-        CONVERT,
-        f"--weights {tmp_path}/large.safetensors --config tiny.yaml --dtype float16 "
-        f"--out {out}",
-    )
-    assert (status, output, errors) == (
-        2,
+    argv = f"--weights {tmp_path}/large.safetensors --config tiny.yaml --dtype float16"
+    assert convert(f"{argv} --out {out}", status=2) == (
         "",
         f"error: {out}: head/bias has numbers that float16 cannot hold; use float32\n",
     )
@@ -108,8 +93,8 @@ def test_float16_does_not_write_infinities(tmp_path):
 def test_force_writes_over_a_file_and_over_the_input(tmp_path):
     shutil.copy("ours.safetensors", tmp_path / "w.safetensors")
     same = f"--weights {tmp_path}/w.safetensors --out {tmp_path}/w.safetensors"
-    assert run(CONVERT, same)[0] == 2
-    assert run(CONVERT, f"{same} --force")[0] == 0
+    convert(same, status=2)
+    convert(f"{same} --force")
     assert load_file(tmp_path / "w.safetensors").keys() == (
         load_file("ours.safetensors").keys()
     )
@@ -172,22 +157,18 @@ NO_CONFIG = "weights of Keras hold no configuration; name one with --config"
     ],
 )
 def test_mistakes(argv, words):
-    status, output, errors = run(CONVERT, argv)
-    assert (status, output, errors) == (2, "", f"error: {words}\n")
+    assert convert(argv, status=2) == ("", f"error: {words}\n")
     assert not Path("a.safetensors").exists()
 
 
 def test_sample_takes_a_configuration(tmp_path):
     argv = f"--num-images 1 --steps 1 --sampler ddim --out {tmp_path}/"
-    assert run(SAMPLE, f"--weights run {argv}ours.png")[0] == 0
-    checkpoint = f"--weights checkpoint --config tiny.yaml {argv}theirs.png"
-    assert run(SAMPLE, checkpoint)[0] == 0
+    sample(f"--weights run {argv}ours.png")
+    sample(f"--weights checkpoint --config tiny.yaml {argv}theirs.png")
     ours, theirs = (tmp_path / name for name in ("ours.png", "theirs.png"))
     assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_sample_asks_for_a_configuration(tmp_path):
-    status, output, errors = run(
-        SAMPLE, f"--weights checkpoint --num-images 1 --out {tmp_path}/a.png"
-    )
-    assert (status, output, errors) == (2, "", f"error: checkpoint: {NO_CONFIG}\n")
+    argv = f"--weights checkpoint --num-images 1 --out {tmp_path}/a.png"
+    assert sample(argv, status=2) == ("", f"error: checkpoint: {NO_CONFIG}\n")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from refusal import refusal
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import (
@@ -13,7 +14,6 @@ from ddpm_keras.data import (
     make_validation_batches,
     split_images,
 )
-from ddpm_keras.errors import InputError
 from ddpm_keras.petals import draw_flowers
 
 
@@ -44,12 +44,6 @@ def read(batches):
 
 def epochs_of(numbers, steps_per_epoch):
     return np.reshape(numbers, (-1, steps_per_epoch * len(numbers[0])))
-
-
-def refusal(function, *args, **kwargs):
-    with pytest.raises(InputError) as error:
-        function(*args, **kwargs)
-    return str(error.value)
 
 
 # Training batches.

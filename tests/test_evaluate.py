@@ -1,20 +1,20 @@
 """`scripts/evaluate.py`, from weights to a table, and the samples that it keeps."""
 
 import contextlib
-import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from load_script import SCRIPTS, load_script
+from load_script import run_script
 from PIL import Image
+from saved_run import save_run
 
 from ddpm_keras.config import Config
-from ddpm_keras.errors import run_command
 
-SCRIPT = SCRIPTS / "evaluate.py"
+evaluate = partial(run_script, "evaluate")
 CONFIG = Config(
     dataset_name="petals",
     num_images=40,
@@ -29,15 +29,6 @@ CONFIG = Config(
 FAST = "--weights run --features random:0 --num-images 12 --steps 2"
 
 
-MAIN = load_script("evaluate").main
-
-
-def evaluate(argv):
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        assert run_command(MAIN, argv.split()) == 0
-    return output.getvalue()
-
-
 def metrics_of(folder):
     return json.loads((Path(folder) / "metrics.json").read_text())
 
@@ -45,23 +36,15 @@ def metrics_of(folder):
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with `run` and other weights, as training leaves them."""
-    from ddpm_keras.unet import build_unet
-    from ddpm_keras.weights import RUN_WEIGHTS, save_weights
-
     folder = tmp_path_factory.mktemp("evaluate")
-    network = build_unet(**CONFIG.unet_arguments())
-    rng = np.random.default_rng(0)
-    for name in ("run", "other"):
-        network.set_weights(
-            [w + 0.1 * rng.normal(size=w.shape) for w in network.get_weights()]
-        )
-        save_weights(network, folder / name / RUN_WEIGHTS, CONFIG)
-        (folder / name / "config.yaml").write_text(CONFIG.to_yaml())
+    save_run(folder / "run", CONFIG, seed=0)
+    save_run(folder / "other", CONFIG, seed=1)
     changes = {"small": {"num_images": 5}, "large": {"img_size": 16}}
     for name, change in changes.items():
         config = CONFIG.model_copy(update=change)
         (folder / f"{name}.yaml").write_text(config.to_yaml())
     (folder / "photos").mkdir()
+    rng = np.random.default_rng(0)
     for k, size in enumerate([(9, 20), (30, 30), (8, 8), (11, 8)] * 4):
         pixels = rng.integers(0, 256, (*size, 3), "uint8")
         Image.fromarray(pixels).save(folder / "photos" / f"{k:02d}.png")
@@ -80,7 +63,7 @@ def in_workplace(workplace, monkeypatch):
 def whole(workplace):
     """Every measure, in the folder `whole`: what it printed and wrote."""
     with contextlib.chdir(workplace):
-        output = evaluate(f"{FAST} --bpd-images 8 --batch-size 8 --out whole")
+        output, _ = evaluate(f"{FAST} --bpd-images 8 --batch-size 8 --out whole")
         return output, metrics_of("whole")
 
 
@@ -108,6 +91,18 @@ def test_table_and_file_hold_every_measure(whole):
         if name in ("kid", "fid", "swd mean"):
             assert result["value"] > 2.0 * abs(result["reference"])
     assert metrics["results"]["kid"]["error"] > 0.0
+
+
+def test_page_of_the_run_shows_the_measures(tmp_path):
+    save_run(tmp_path, CONFIG)
+    (tmp_path / "config.yaml").write_text(CONFIG.to_yaml())
+    out = tmp_path / "measures"
+    flags = f"--metrics swd --num-images 4 --steps 1 --weights {tmp_path} --out {out}"
+    output, _ = evaluate(flags)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"report: {tmp_path / 'report.html'}\n" in output
+    value = metrics_of(out)["results"]["swd mean"]["value"]
+    assert "measures/metrics.json" in page and f"{value:.4g}" in page
 
 
 def test_file_tells_the_protocol(whole):
@@ -183,19 +178,19 @@ def test_samples_are_reused(whole, workplace, tmp_path):
     out = shutil.copytree(workplace / "whole", tmp_path / "out")
     # More of them: only the new ones are sampled.
     more = FAST.replace("12", "15")
-    output = evaluate(f"{more} --metrics swd --out {out} --force")
+    output, _ = evaluate(f"{more} --metrics swd --out {out} --force")
     assert "reused: 12 of them" in output
     files = sorted(path.name for path in (out / "samples").iterdir())
     assert files == ["000000.npz", "000008.npz", "000012.npz"]
     assert not (out / "bpd.png").exists()  # of the evaluation before
 
-    output = evaluate(f"{FAST} --metrics swd --out {out} --force")
+    output, _ = evaluate(f"{FAST} --metrics swd --out {out} --force")
     assert "reused: 12 of them" in output
     first = whole[1]["results"]["swd mean"]
     assert metrics_of(out)["results"]["swd mean"] == first
 
 
-def test_interrupted_sampling_goes_on(monkeypatch, capsys, tmp_path):
+def test_interrupted_sampling_goes_on(monkeypatch, tmp_path):
     from ddpm_keras.reverse import ReverseProcess
 
     batches = ReverseProcess.batches
@@ -207,10 +202,9 @@ def test_interrupted_sampling_goes_on(monkeypatch, capsys, tmp_path):
     argv = f"{FAST} --metrics swd --batch-size 5 --out {tmp_path}"
     with monkeypatch.context() as patch:
         patch.setattr(ReverseProcess, "batches", broken_off)
-        assert run_command(MAIN, argv.split()) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+        assert evaluate(argv, status=130)[1] == "interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["samples"]
-    assert "reused: 5 of them" in evaluate(argv)
+    assert "reused: 5 of them" in evaluate(argv)[0]
 
 
 @pytest.mark.parametrize(
@@ -221,17 +215,16 @@ def test_interrupted_sampling_goes_on(monkeypatch, capsys, tmp_path):
         ("--weights run --steps 2 --sampler ddim", "samples of sampler ddpm, not ddim"),
     ],
 )
-def test_other_samples_are_refused(samples, tmp_path, capsys, argv, told):
+def test_other_samples_are_refused(samples, tmp_path, argv, told):
     argv += f" --metrics swd --num-images 3 --out {tmp_path}"
-    assert run_command(MAIN, argv.split()) == 2
-    error = capsys.readouterr().err
+    _, error = evaluate(argv, status=2)
     assert error.startswith(f"error: --out: {tmp_path}/samples/000000.npz holds ")
     assert told in error and error.count("\n") == 1
     assert len(list(tmp_path.rglob("*.npz"))) == 2
 
 
 def test_other_samples_are_removed_by_force(samples, tmp_path):
-    output = evaluate(
+    output, _ = evaluate(
         f"--weights run --steps 1 --metrics swd --num-images 3 --force --out {tmp_path}"
     )
     assert "reused" not in output
@@ -239,12 +232,11 @@ def test_other_samples_are_removed_by_force(samples, tmp_path):
     assert metrics_of(tmp_path)["protocol"]["samples"]["steps"] == 1
 
 
-def test_broken_file_of_samples_is_told(tmp_path, capsys):
+def test_broken_file_of_samples_is_told(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "000000.npz").write_bytes(b"PK\x03\x04 no archive")
     argv = f"{FAST} --metrics swd --out {tmp_path}"
-    assert run_command(MAIN, argv.split()) == 2
-    assert capsys.readouterr().err == (
+    assert evaluate(argv, status=2)[1] == (
         f"error: --out: {tmp_path}/samples/000000.npz holds no samples of this size; "
         "name another folder, or use --force to remove it\n"
     )
@@ -258,10 +250,10 @@ def test_folder_of_images_of_several_sizes(samples, tmp_path):
     assert protocol["nn"]["training_images"] == 16
 
 
-def test_held_out_images_are_used_where_there_are_any(samples, tmp_path, capsys):
+def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
     config = CONFIG.model_copy(update={"validation_fraction": 0.5})
     (tmp_path / "half.yaml").write_text(config.to_yaml())
-    evaluate(
+    _, errors = evaluate(
         f"--weights run --steps 2 --num-images 4 --bpd-images 3 --metrics swd,bpd "
         f"--data {tmp_path}/half.yaml --against held-out --out {tmp_path}"
     )
@@ -269,7 +261,7 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path, capsys)
     assert protocol["real_images"]["split"] == "held-out"
     assert protocol["bpd"] == {"split": "held-out", "number": 3}
     assert protocol["extractor"] is None
-    assert "warning" not in capsys.readouterr().err
+    assert "warning" not in errors
 
 
 @pytest.mark.parametrize(
@@ -330,14 +322,13 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path, capsys)
         ),
     ],
 )
-def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
+def test_mistake_is_one_line_and_status_2(workplace, argv, told):
     before = sorted(workplace.rglob("*"))
     if "--out" not in argv and "required" not in told:
         argv += " --out new"
-    assert run_command(MAIN, argv.split()) == 2
-    output = capsys.readouterr()
-    assert output.err.startswith("error: ") and told in output.err
-    assert output.err.endswith("\n") and output.err.count("\n") == 1
-    assert output.out == ""
+    output, errors = evaluate(argv, status=2)
+    assert errors.startswith("error: ") and told in errors
+    assert errors.endswith("\n") and errors.count("\n") == 1
+    assert output == ""
     assert sorted(workplace.rglob("*")) == before
     assert (workplace / "done" / "metrics.json").read_text() == "precious"

@@ -8,11 +8,11 @@ import tempfile
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import refusal
 
 from ddpm_keras import image_folder
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images, load_images_and_skipped
-from ddpm_keras.errors import InputError
 from ddpm_keras.image_folder import find_images
 from ddpm_keras.images import BrokenImageError, decode_image
 
@@ -21,12 +21,6 @@ def folder_config(folder, **keys):
     """A configuration for 8x8 images, whose network takes any."""
     network = {"img_size": 8, "channel_multiplier": [1], "has_attention": [False]}
     return Config(dataset_name="folder", data_dir=str(folder), **network, **keys)
-
-
-def refusal(function, config):
-    with pytest.raises(InputError) as error:
-        function(config)
-    return str(error.value)
 
 
 # A folder of images.

@@ -1,8 +1,8 @@
 """The variational bound, against improved-diffusion's numbers and definitions."""
 
-import keras
 import numpy as np
 import pytest
+from exact_noise import ExactNoise, network_of
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
@@ -12,31 +12,11 @@ from ddpm_keras.measures.likelihood import (
     gaussian_divergence,
 )
 
-MU, SIGMA = 0.3, 0.5  # of the golden file
-
-
-class ExactNoise(keras.layers.Layer):
-    """The mean of the noise in x_t where every pixel of x_0 is N(MU, SIGMA^2)."""
-
-    def __init__(self, diffusion):
-        super().__init__()
-        self.table = diffusion.alphas_cumprod
-
-    def call(self, x, t):
-        abar = ops.take(ops.convert_to_tensor(self.table), t)[:, None, None, None]
-        error = x - ops.sqrt(abar) * MU
-        return ops.sqrt(1 - abar) * error / (abar * SIGMA**2 + 1 - abar)
-
-
-def exact_network(diffusion, shape=(8, 8, 3)):
-    image, t = keras.Input(shape), keras.Input((), dtype="int32")
-    return keras.Model([image, t], ExactNoise(diffusion)(image, t))
-
 
 @pytest.fixture(scope="module")
 def bound():
     diffusion = GaussianDiffusion()
-    return VariationalBound(exact_network(diffusion), diffusion)
+    return VariationalBound(network_of(ExactNoise(diffusion)), diffusion)
 
 
 GOLDEN_NAMES = {"posterior": "fixed_small", "beta": "fixed_large"}
@@ -77,7 +57,7 @@ def test_total_agrees_with_improved_diffusion(bound, golden):
 
 def test_term_of_an_image_does_not_depend_on_its_batch():
     diffusion = GaussianDiffusion(timesteps=5)
-    bound = VariationalBound(exact_network(diffusion, (2, 4, 1)), diffusion)
+    bound = VariationalBound(network_of(ExactNoise(diffusion), (2, 4, 1)), diffusion)
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 4, 1), "uint8")
     whole = bound.measure(images, seed=3, verbose=0)
     parts = bound.measure(images[:3], seed=3, batch_size=2, verbose=0)
@@ -92,7 +72,7 @@ def test_term_of_an_image_does_not_depend_on_its_batch():
 
 def test_one_timestep_is_the_decoder_and_the_prior():
     diffusion = GaussianDiffusion(timesteps=1)
-    bound = VariationalBound(exact_network(diffusion, (2, 2, 3)), diffusion)
+    bound = VariationalBound(network_of(ExactNoise(diffusion), (2, 2, 3)), diffusion)
     found = bound.measure(np.full((2, 2, 2, 3), 9, "uint8"), verbose=0)
     np.testing.assert_allclose(found.terms["posterior"], found.terms["beta"])
     assert np.isfinite(found.total()).all()

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from exact_noise import ExactNoise, network_of
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
@@ -10,21 +11,6 @@ from ddpm_keras.reverse import ReverseProcess
 from ddpm_keras.samplers import Steps, make_steps
 
 OPTIONS = dict(sampler="ddpm", verbose=0)
-
-
-class ExactNoise(keras.layers.Layer):
-    """The exact answer for data ~ N(mu, sigma^2), in place of a network."""
-
-    def __init__(self, diffusion, mu, sigma):
-        super().__init__()
-        self.abar = diffusion.alphas_cumprod
-        self.mu = float(mu)
-        self.sigma = float(sigma)
-
-    def call(self, x, t):
-        abar = ops.take(ops.convert_to_tensor(self.abar), t)[:, None, None, None]
-        noise = ops.sqrt(1 - abar) * (x - ops.sqrt(abar) * self.mu)
-        return noise / (abar * self.sigma**2 + 1 - abar)
 
 
 class CountCalls(keras.layers.Layer):
@@ -39,16 +25,10 @@ class CountCalls(keras.layers.Layer):
         return 0.1 * x
 
 
-def network_of(layer):
-    image = keras.Input((8, 8, 3))
-    t = keras.Input((), dtype="int32")
-    return keras.Model([image, t], layer(image, t))
-
-
 @pytest.fixture(scope="module")
 def exact():
     diffusion = GaussianDiffusion()
-    return ReverseProcess(network_of(ExactNoise(diffusion, 0.3, 0.5)), diffusion)
+    return ReverseProcess(network_of(ExactNoise(diffusion)), diffusion)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from refusal import refusal
 
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError
@@ -15,12 +16,6 @@ CONFIG = Config(dataset_name="petals", img_size=[8, 16], data_dir="ü: #x", seed
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def refusal(*args):
-    with pytest.raises(InputError) as error:
-        make_run_folder(CONFIG, *args)
-    return str(error.value)
 
 
 def test_runs_are_numbered_by_name():
@@ -65,7 +60,7 @@ def test_folder_that_holds_something_is_refused_and_kept():
     folder = Path("mine")
     folder.mkdir()
     (folder / ".hidden").write_text("precious")
-    assert refusal("a", "mine") == (
+    assert refusal(make_run_folder, CONFIG, "a", "mine") == (
         "--run-dir: mine is not empty, and runs are never written over; "
         "name a new folder"
     )
@@ -95,7 +90,7 @@ def assert_cannot_write(message, path, reason):
 def test_file_in_the_way_is_told_in_one_line(file, run_dir):
     Path(file).parent.mkdir(exist_ok=True)
     Path(file).write_text("precious")
-    message = refusal("a", run_dir)
+    message = refusal(make_run_folder, CONFIG, "a", run_dir)
     assert_cannot_write(message, file, "(File exists|Not a directory)")
     assert Path(file).read_text() == "precious"
 
@@ -107,7 +102,7 @@ def test_folder_without_permission_is_told_in_one_line(monkeypatch, run_dir):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    message = refusal("a", run_dir)
+    message = refusal(make_run_folder, CONFIG, "a", run_dir)
     assert_cannot_write(message, run_dir or "runs/a", "Permission denied")
 
 
@@ -123,4 +118,4 @@ def test_link_to_nowhere_is_told_and_does_not_hang(monkeypatch, link):
         mkdir(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", counted)
-    assert_cannot_write(refusal("a"), link, "File exists")
+    assert_cannot_write(refusal(make_run_folder, CONFIG, "a"), link, "File exists")

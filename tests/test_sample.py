@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
-from sample_command import CONFIG, MAIN, SCRIPT, cells, pixels_of, sample, save_run
-
-from ddpm_keras.errors import run_command
+from sample_command import CONFIG, SCRIPT, cells, pixels_of, sample
+from saved_run import save_run
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def workplace(tmp_path_factory):
     from ddpm_keras.weights import save_weights
 
     folder = tmp_path_factory.mktemp("sample")
-    network = save_run(folder / "run")
+    network = save_run(folder / "run", CONFIG)
     wider = CONFIG.model_copy(update={"first_conv_channels": 16})
     save_weights(network, folder / "other.safetensors", wider)
     save_file({"a": np.zeros(3, "float32")}, folder / "foreign.safetensors")
@@ -41,7 +40,7 @@ def in_workplace(workplace, monkeypatch):
 def grid(workplace):
     """The picture of seeds 5 to 8."""
     with contextlib.chdir(workplace):
-        output = sample("--weights run --seed 5 --num-images 4 --out new/grid.png")
+        output, _ = sample("--weights run --seed 5 --num-images 4 --out new/grid.png")
     assert "samples: new/grid.png" in output
     return workplace / "new" / "grid.png"
 
@@ -212,14 +211,13 @@ def test_second_run_writes_the_same_bytes(tmp_path):
     assert len(files[0]) == 5 and files[0] == files[1]
 
 
-def test_files_are_written_over_only_with_force(tmp_path, capsys):
+def test_files_are_written_over_only_with_force(tmp_path):
     argv = f"--weights run --num-images 1 --steps 1 --out {tmp_path}/images"
-    sample(argv)
+    assert sample(argv)[1] == ""
     (before,) = (tmp_path / "images").iterdir()
     before.write_bytes(b"mine")
-    assert run_command(MAIN, argv.split()) == 2
     told = f"error: --out: {tmp_path}/images exists; name another or use --force\n"
-    assert capsys.readouterr().err == told
+    assert sample(argv, status=2)[1] == told
     assert before.read_bytes() == b"mine"
     sample(argv + " --force")
     assert pixels_of(before).shape == (8, 12, 3)
@@ -302,20 +300,18 @@ def test_files_are_written_over_only_with_force(tmp_path, capsys):
         ("--weights nan.safetensors", "is not finite; use other weights"),
     ],
 )
-def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
+def test_mistake_is_one_line_and_status_2(workplace, argv, told):
     before = sorted(workplace.rglob("*"))
-    assert run_command(MAIN, argv.split()) == 2
-    output = capsys.readouterr()
-    assert output.err.startswith("error: ") and told in output.err
-    assert output.err.endswith("\n") and output.err.count("\n") == 1
-    assert output.out == ""
+    output, errors = sample(argv, status=2)
+    assert errors.startswith("error: ") and told in errors
+    assert errors.endswith("\n") and errors.count("\n") == 1
+    assert output == ""
     assert sorted(workplace.rglob("*")) == before
     assert (workplace / "old.png").read_bytes() == b"precious"
 
 
-def test_place_that_cannot_be_written_is_told(capsys):
-    argv = "--weights run --num-images 1 --steps 1 --out old.png/grid.png".split()
-    assert run_command(MAIN, argv) in (1, 2)
-    error = capsys.readouterr().err
+def test_place_that_cannot_be_written_is_told():
+    argv = "--weights run --num-images 1 --steps 1 --out old.png/grid.png"
+    _, error = sample(argv, status=2)
     assert error.startswith("error: ") and "old.png" in error
     assert error.count("\n") == 1

@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from sample_command import MAIN, SCRIPT, pixels_of, save_run
+from sample_command import CONFIG, SCRIPT, pixels_of, sample
+from saved_run import save_run
 
-from ddpm_keras.errors import run_command
 from ddpm_keras.reverse import ReverseProcess
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stops") / "run"
-    save_run(folder)
+    save_run(folder, CONFIG)
     return folder
 
 
@@ -81,14 +81,14 @@ def test_ctrl_c_leaves_the_finished_pngs_whole(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["grid.png", "images.npz"])
-def test_ctrl_c_leaves_the_finished_batches(run, tmp_path, monkeypatch, capsys, name):
+def test_ctrl_c_leaves_the_finished_batches(run, tmp_path, monkeypatch, name):
     argv = f"--weights {run} --num-images 10 --batch-size 2 --steps 4 --out"
-    assert run_command(MAIN, [*argv.split(), f"{tmp_path}/whole.npz"]) == 0
+    sample(f"{argv} {tmp_path}/whole.npz")
     interrupt_in_batch(monkeypatch, 2)
     before = signal.getsignal(signal.SIGINT)
-    assert run_command(MAIN, [*argv.split(), f"{tmp_path}/{name}"]) == 130
+    output, _ = sample(f"{argv} {tmp_path}/{name}", status=130)
     assert signal.getsignal(signal.SIGINT) == before
-    assert f"samples: {tmp_path}/{name} (4 of 10)" in capsys.readouterr().out
+    assert f"samples: {tmp_path}/{name} (4 of 10)" in output
     if name == "images.npz":
         with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / name) as part:
             np.testing.assert_array_equal(part["seeds"], np.arange(4))
@@ -101,7 +101,7 @@ def test_ctrl_c_leaves_the_finished_batches(run, tmp_path, monkeypatch, capsys, 
 def test_ctrl_c_in_the_first_batch_leaves_nothing(run, tmp_path, monkeypatch, name):
     interrupt_in_batch(monkeypatch, 0)
     argv = f"--weights {run} --num-images 4 --gif {tmp_path}/a.gif --out {tmp_path}"
-    assert run_command(MAIN, f"{argv}/{name}".split()) == 130
+    sample(f"{argv}/{name}", status=130)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,17 +131,16 @@ def test_killed_while_writing_leaves_no_half_png(run, tmp_path, kills):
     "name, file",
     [("grid.png", "grid.png"), ("a.npz", "a.npz"), ("out", "out/000000.png")],
 )
-def test_full_disk_is_one_line_and_status_1(run, tmp_path, capsys, name, file):
+def test_full_disk_is_one_line_and_status_1(run, tmp_path, name, file):
     """The system refuses to let a file grow beyond 100 bytes, as a full disk would."""
     argv = f"--weights {run} --num-images 4 --steps 1 --out {tmp_path}/{name}"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        status = run_command(MAIN, argv.split())
+        _, errors = sample(argv, status=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert status == 1
-    assert capsys.readouterr().err == (
+    assert errors == (
         f"error: {tmp_path / file}: cannot be written (File too large); make room or "
         "name another place\n"
     )
@@ -149,8 +148,7 @@ def test_full_disk_is_one_line_and_status_1(run, tmp_path, capsys, name, file):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_permission_is_told(run, tmp_path, capsys):
+def test_folder_without_permission_is_told(run, tmp_path):
     tmp_path.chmod(0o500)
     argv = f"--weights {run} --out {tmp_path}/grid.png"
-    assert run_command(MAIN, argv.split()) == 2
-    assert "--out: cannot write to" in capsys.readouterr().err
+    assert "--out: cannot write to" in sample(argv, status=2)[1]

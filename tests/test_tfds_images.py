@@ -17,18 +17,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
+from refusal import refusal
 from tensorflow_datasets.core.download import downloader
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images
-from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.errors import RunError
 from ddpm_keras.petals import draw_flower
-
-
-def refusal(function, config, error=InputError):
-    with pytest.raises(error) as raised:
-        function(config)
-    return str(raised.value)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +164,7 @@ def test_damaged_copy_is_told(tfds_dir, tmp_path):
     folder = tmp_path / "oxford_flowers102" / "2.1.1"
     (record,) = folder.glob("*train*")
     record.write_bytes(record.read_bytes()[:-100])
-    message = refusal(load_images, tfds_config(tmp_path), RunError)
+    message = refusal(load_images, tfds_config(tmp_path), error=RunError)
     assert message.startswith("dataset_name: cannot read 'oxford_flowers102' (")
     end = f"); delete {folder}, and the next run prepares it anew"
     assert message.endswith(end)
@@ -253,7 +248,7 @@ def config(server, tmp_path, monkeypatch):
 
 def failure(config):
     """Why a data set cannot be downloaded; the rest of the message never changes."""
-    message = refusal(load_images, config, RunError)
+    message = refusal(load_images, config, error=RunError)
     start = "dataset_name: cannot download 'served_flowers': "
     end = (
         "; name the TFDS directory of a copy by --data_dir or TFDS_DATA_DIR, or train "

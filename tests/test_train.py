@@ -2,23 +2,25 @@
 
 import contextlib
 import csv
-import io
 import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from load_script import SCRIPTS, load_script
+from load_script import SCRIPTS, run_script
 from PIL import Image
 from safetensors.numpy import load_file
+from sample_command import sample
 
 from ddpm_keras.config import load_config
-from ddpm_keras.errors import run_command
 from ddpm_keras.petals import draw_flower
 from ddpm_keras.weights import read_config
+
+train = partial(run_script, "train")
 
 TINY = """\
 dataset_name: petals
@@ -38,16 +40,6 @@ num_epochs: 2
 num_samples: 3
 seed: 11
 """
-
-
-TRAIN, SAMPLE = load_script("train"), load_script("sample")
-
-
-def run_script(*argv, script=TRAIN):
-    """Exit status and output of a script in this process."""
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        status = run_command(script.main, list(argv))
-    return status, output.getvalue()
 
 
 def read_log(folder):
@@ -75,8 +67,7 @@ def in_workplace(workplace, monkeypatch):
 def trained(workplace):
     """The folder and the output of one training, `--config tiny.yaml` alone."""
     with contextlib.chdir(workplace):
-        status, output = run_script("--config", "tiny.yaml")
-    assert status == 0
+        output, _ = train("--config tiny.yaml")
     return workplace / "runs" / "tiny" / "001", output
 
 
@@ -167,9 +158,7 @@ def test_same_seed_gives_the_same_log_and_weights(trained, tmp_path):
 def test_run_folder_is_all_that_sampling_needs(trained, tmp_path, monkeypatch):
     shutil.copytree(trained[0], tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    argv = "--weights moved --seed 11 --num-images 3 --out grid.png".split()
-    status, _ = run_script(*argv, script=SAMPLE)
-    assert status == 0
+    sample("--weights moved --seed 11 --num-images 3 --out grid.png")
     # The same seed and weights as in training's last picture.
     with Image.open("grid.png") as image:
         pixels = np.asarray(image)
@@ -180,13 +169,11 @@ def test_run_folder_is_all_that_sampling_needs(trained, tmp_path, monkeypatch):
 def test_folder_of_images_without_validation(tmp_path):
     for k in range(5):
         Image.fromarray(draw_flower(0, k, 20)).save(tmp_path / f"{k}.png")
-    status, output = run_script(
-        *("--config", "tiny.yaml", "--run-dir", str(tmp_path / "run")),
-        *("--dataset_name", "folder", "--data_dir", str(tmp_path), "--seed", "12"),
-        *("--img_size", "[8, 12]", "--img_channels", "1", "--num_epochs", "1"),
-        *("--validation_fraction", "0", "--sample_every", "0", "--optimizer", "sgd"),
+    output, _ = train(
+        f"--config tiny.yaml --run-dir {tmp_path}/run --dataset_name folder "
+        f"--data_dir {tmp_path} --seed 12 --img_size '[8, 12]' --img_channels 1 "
+        "--num_epochs 1 --validation_fraction 0 --sample_every 0 --optimizer sgd"
     )
-    assert status == 0
     assert "data: 5 images to train on, 0 held out" in output.splitlines()
     row, *more = read_log(tmp_path / "run")
     assert not more and float(row["loss"]) < 1.5
@@ -231,10 +218,8 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
         "save_every": 3,
         "keep": 4,
     }
-    flags = [word for key in keys for word in (f"--{key}", str(keys[key]).lower())]
-    run = str(tmp_path / "run")
-    status, _ = run_script("--config", "tiny.yaml", "--run-dir", run, *flags)
-    assert status == 0
+    flags = " ".join(f"--{key} {str(value).lower()}" for key, value in keys.items())
+    train(f"--config tiny.yaml --run-dir {tmp_path}/run {flags}")
 
     (_, *split), _ = calls["split_images"]
     assert split == [0.25, 21]
@@ -285,8 +270,7 @@ def test_dry_run_prints_the_configuration_without_keras(tmp_path):
 def test_dry_run_makes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text(TINY)
-    status, _ = run_script("--config", "a.yaml", "--dry-run", "--run-dir", "new")
-    assert status == 0
+    train("--config a.yaml --dry-run --run-dir new")
     assert names(tmp_path) == ["a.yaml"]
 
 
@@ -296,33 +280,31 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "argv, told",
     [
-        ([], "--config: name the configuration, a YAML file"),
-        (["--config", "tiny.yaml", "--resume"], "--resume: name the run's folder"),
-        (["--config", "tiny.yml"], "did you mean tiny.yaml?"),
-        (["--config", "nowhere/a.yaml"], "nowhere/a.yaml: no such file"),
-        (["--config", "tiny.yaml", "--num-epoch", "3"], "unknown flag --num-epoch:"),
-        (["--config", "tiny.yaml", "--num_epochs", "0"], "--num_epochs: must be"),
-        (["--config", "tiny.yaml", "--img_size", "9"], "--img_size: img_size must be"),
-        (["--config", "tiny.yaml", "--optimizer", "adma"], "adma"),
-        (["--config", "tiny.yaml", "--activation", "swihs"], "swihs"),
-        (["--config", "tiny.yaml", "--batch_size", "13"], "batch_size: 12 training"),
+        ("", "--config: name the configuration, a YAML file"),
+        ("--config tiny.yaml --resume", "--resume: name the run's folder"),
+        ("--config tiny.yml", "did you mean tiny.yaml?"),
+        ("--config nowhere/a.yaml", "nowhere/a.yaml: no such file"),
+        ("--config tiny.yaml --num-epoch 3", "unknown flag --num-epoch:"),
+        ("--config tiny.yaml --num_epochs 0", "--num_epochs: must be"),
+        ("--config tiny.yaml --img_size 9", "--img_size: img_size must be"),
+        ("--config tiny.yaml --optimizer adma", "adma"),
+        ("--config tiny.yaml --activation swihs", "swihs"),
+        ("--config tiny.yaml --batch_size 13", "batch_size: 12 training"),
         (
-            "--config tiny.yaml --dataset_name folder --data_dir nowhere".split(),
+            "--config tiny.yaml --dataset_name folder --data_dir nowhere",
             "data_dir: 0 images found in nowhere",
         ),
-        (["--config", "tiny.yaml", "--run-dir", "."], "--run-dir: . is not empty"),
-        (["--config", "tiny.yaml", "--run-dir", "tiny.yaml"], "--run-dir: cannot"),
+        ("--config tiny.yaml --run-dir .", "--run-dir: . is not empty"),
+        ("--config tiny.yaml --run-dir tiny.yaml", "--run-dir: cannot"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else " ".join(value[2:]),
 )
-def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
+def test_mistake_is_one_line_and_status_2(workplace, argv, told):
     def files():
         paths = sorted(workplace.rglob("*"))
         return [(path, path.is_file() and path.stat().st_mtime_ns) for path in paths]
 
     before = files()
-    assert run_command(TRAIN.main, argv) == 2
-    error = capsys.readouterr().err
+    _, error = train(argv, status=2)
     assert error.startswith("error: ") and told in error
     assert error.endswith("\n") and error.count("\n") == 1
     assert files() == before
@@ -336,22 +318,18 @@ def test_mistake_is_one_line_and_status_2(workplace, capsys, argv, told):
         ("seed: 12", "a.yaml:17: repeated key 'seed', first given at a.yaml:16"),
     ],
 )
-def test_mistake_in_the_file_is_told_with_its_line(
-    tmp_path, monkeypatch, capsys, line, told
-):
+def test_mistake_in_the_file_is_told_with_its_line(tmp_path, monkeypatch, line, told):
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text(TINY + line + "\n")
-    assert run_command(TRAIN.main, ["--config", "a.yaml"]) == 2
-    error = capsys.readouterr().err
+    _, error = train("--config a.yaml", status=2)
     assert error.startswith(f"error: {told}")
     assert error.count("\n") == 1
 
 
-def test_tensorboard_without_its_package_is_refused(workplace, monkeypatch, capsys):
-    monkeypatch.setattr(TRAIN.importlib.util, "find_spec", lambda name: None)
-    argv = ["--config", "tiny.yaml", "--tensorboard", "true"]
-    assert run_command(TRAIN.main, argv) == 2
-    assert capsys.readouterr().err == (
+def test_tensorboard_without_its_package_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    _, error = train("--config tiny.yaml --tensorboard true", status=2)
+    assert error == (
         "error: tensorboard: its package is not installed; run pip install "
         "tensorboard, or leave the key out\n"
     )
