@@ -1,6 +1,5 @@
 """The flags of `scripts/sample.py`, and what can be told of them before Keras loads."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,13 @@ import numpy as np
 from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written
-from ddpm_keras.plain_yaml import nearest
-from ddpm_keras.samplers import SAMPLERS, SPACINGS, VARIANCES
-from ddpm_keras.shared_flags import check_first_seed, weights_parser
+from ddpm_keras.samplers import SPACINGS, VARIANCES
+from ddpm_keras.shared_flags import (
+    add_sampler_flags,
+    check_first_seed,
+    one_of,
+    weights_parser,
+)
 from ddpm_keras.starts import MAX_SEED, MAX_SEEDS, parse_seeds
 
 MAX_GRID_IMAGES = 4096
@@ -60,40 +63,18 @@ def parse_flags(description, argv=None):
     )
 
     add = parser.add_argument_group("how").add_argument
-    add(
-        "--sampler",
-        metavar="NAME",
-        type=_one_of(SAMPLERS),
-        help="ddpm (ancestral), ddim or dpmpp (DPM-Solver++(2M)) (default: the "
-        "configuration's)",
-    )
-    add(
-        "--steps",
-        metavar="N",
-        type=int,
-        help="network calls an image, 1 to the timesteps of the training (default: "
-        "the configuration's; for another sampler all timesteps for ddpm, 50 for "
-        "ddim, 20 for dpmpp)",
-    )
-    add(
-        "--eta",
-        metavar="X",
-        type=float,
-        help="ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it mends "
-        "errors of a network that was trained briefly (default: the configuration's; "
-        "for another sampler 0)",
-    )
+    add_sampler_flags(add)
     add(
         "--variance",
         metavar="NAME",
-        type=_one_of(VARIANCES),
+        type=one_of(VARIANCES),
         help="ddpm: posterior (fixed small) or beta (fixed large, for all timesteps "
         "only) (default: posterior)",
     )
     add(
         "--spacing",
         metavar="NAME",
-        type=_one_of(SPACINGS),
+        type=one_of(SPACINGS),
         default="trailing",
         help="where fewer steps than timesteps lie: trailing (from the last timestep), "
         "leading (down to the first) or linspace (both); dpmpp takes trailing only "
@@ -104,13 +85,6 @@ def parse_flags(description, argv=None):
         action="store_true",
         help="do not clip the predicted clean images to the range of the training "
         "(default: clip)",
-    )
-    add(
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=64,
-        help="images computed together, 1 or more (default: 64)",
     )
 
     add = parser.add_argument_group("what to write").add_argument
@@ -145,19 +119,6 @@ def parse_flags(description, argv=None):
     if args.strength is None and diffuses_files(args):
         args.strength = 0.5
     return args, seeds
-
-
-def _one_of(names):
-    """A flag's type that takes these names; what is near to one is told."""
-
-    def check(name):
-        if name in names:
-            return name
-        near = nearest(name, names)
-        hint = f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
-        raise argparse.ArgumentTypeError(f"unknown name {name!r}; {hint}")
-
-    return check
 
 
 def _choose_seeds(args):

@@ -4,6 +4,8 @@ import argparse
 
 from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError
+from ddpm_keras.plain_yaml import nearest
+from ddpm_keras.samplers import SAMPLERS
 from ddpm_keras.starts import MAX_SEED
 from ddpm_keras.weights import find_weights, read_config
 
@@ -32,6 +34,53 @@ def weights_parser(description):
         "--debug", action="store_true", help="show the traceback of an error"
     )
     return parser
+
+
+def add_sampler_flags(add):
+    """Add the flags of every script that samples; `add` is `add_argument`."""
+    add(
+        "--sampler",
+        metavar="NAME",
+        type=one_of(SAMPLERS),
+        help="ddpm (ancestral), ddim or dpmpp (DPM-Solver++(2M)) (default: the "
+        "configuration's)",
+    )
+    add(
+        "--steps",
+        metavar="N",
+        type=int,
+        help="network calls an image, 1 to the timesteps of the training (default: "
+        "the configuration's; for another sampler all timesteps for ddpm, 50 for "
+        "ddim, 20 for dpmpp)",
+    )
+    add(
+        "--eta",
+        metavar="X",
+        type=float,
+        help="ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it mends "
+        "errors of a network that was trained briefly (default: the configuration's; "
+        "for another sampler 0)",
+    )
+    add(
+        "--batch-size",
+        metavar="N",
+        type=int,
+        default=64,
+        help="images computed together, 1 or more (default: 64)",
+    )
+
+
+def one_of(names):
+    """A flag's type that takes these names; what is near to one is told."""
+
+    def check(name):
+        if name in names:
+            return name
+        near = nearest(name, names)
+        hint = f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
+        raise argparse.ArgumentTypeError(f"unknown name {name!r}; {hint}")
+
+    return check
 
 
 def weights_and_config(args):

@@ -102,12 +102,8 @@ def _go_on(config, folder, model, images, held_out):
         checkpoints = Checkpoints(
             folder, config, steps_per_epoch, first_step, facts, stop
         )
-        callbacks = [
-            keras.callbacks.CSVLogger(str(folder / "log.csv"), append=first_step > 0),
-            checkpoints,
-            grids,
-            Report(folder, grids),
-        ]
+        log = keras.callbacks.CSVLogger(str(folder / "log.csv"), append=first_step > 0)
+        callbacks = [log, checkpoints, grids, Report(folder, grids)]
         if config.eval_every:  # first: the log takes its figures
             real = held_out if len(held_out) >= 16 else images
             callbacks.insert(0, MeasureSamples(real, config))

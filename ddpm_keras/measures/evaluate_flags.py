@@ -6,8 +6,11 @@ from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written
 from ddpm_keras.plain_yaml import nearest
-from ddpm_keras.samplers import SAMPLERS
-from ddpm_keras.shared_flags import check_first_seed, weights_parser
+from ddpm_keras.shared_flags import (
+    add_sampler_flags,
+    check_first_seed,
+    weights_parser,
+)
 
 # Each metric and the fewest images that it is defined for.
 METRICS = {"kid": 4, "fid": 2, "swd": 1, "prdc": 6, "bpd": 1, "nn": 1}
@@ -69,24 +72,7 @@ def parse_flags(description, argv=None):
         default=2048,
         help="how many (default: 2048)",
     )
-    add(
-        "--sampler",
-        choices=tuple(SAMPLERS),
-        help="ancestral, DDIM or DPM-Solver++(2M) (default: the configuration's)",
-    )
-    add(
-        "--steps",
-        metavar="N",
-        type=int,
-        help="network calls an image (default: as for sample.py)",
-    )
-    add(
-        "--eta",
-        metavar="X",
-        type=float,
-        help="ddim, dpmpp: share of the ancestral noise, 0 to 1 (default: as for "
-        "sample.py)",
-    )
+    add_sampler_flags(add)
     add(
         "--seed",
         metavar="N",
@@ -94,13 +80,6 @@ def parse_flags(description, argv=None):
         default=0,
         help="seed of the first image, the others count up; also of every other "
         "random choice (default: 0)",
-    )
-    add(
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=64,
-        help="images computed together (default: 64)",
     )
 
     add = parser.add_argument_group("what to write").add_argument

@@ -1,0 +1,31 @@
+"""The weights in `weights/`: small, whole, and those that their cards tell of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.reverse import ReverseProcess
+from ddpm_keras.weights import fingerprint, load_network, read_config
+
+WEIGHTS = sorted((Path(__file__).parents[1] / "weights").glob("*.safetensors"))
+
+
+def test_they_are_small():
+    assert 0 < sum(path.stat().st_size for path in WEIGHTS) < 16e6
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_they_sample_and_are_those_of_their_card(path):
+    config = read_config(path)
+    network = load_network(path, config)
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert fingerprint(network) in card
+    assert f"{network.count_params():,} parameters" in card
+    process = ReverseProcess(network, GaussianDiffusion(**config.diffusion_arguments()))
+    images = process.generate_images(2, "ddim", steps=5, verbose=0)
+    assert images.shape == (2, *config.image_shape)
+    # Trained: far from noise, whose neighbouring pixels have nothing in common.
+    left, right = images[:, :, 1:].ravel(), images[:, :, :-1].ravel()
+    assert np.corrcoef(left, right)[0, 1] > 0.5
