@@ -24,7 +24,7 @@ from ddpm_keras.loss_curves import read_log
 
 MEASURES = (
     *("--metrics", "kid,swd,bpd,nn", "--features", FEATURES),
-    *("--num-images", 256, "--bpd-images", 8),
+    *("--num-images", 256, "--bpd-images", 4),
     *("--sampler", "dpmpp", "--steps", 20, "--eta", 1),
 )
 PICTURES = 10  # in each row
