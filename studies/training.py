@@ -35,7 +35,7 @@ def main():
     config = ROOT / "configs" / "flowers32.yaml"
     parser.add_argument("--config", type=Path, default=config)
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 10, 100, 160])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 10, 30, 100, 160])
     args = parser.parse_args()
 
     name = args.config.stem
