@@ -29,7 +29,7 @@ else:
     parts = [tf.config.LogicalDeviceConfiguration()] * count
     tf.config.set_logical_device_configuration(processor, parts)
 from training_server import train
-train(argv, output)
+sys.exit(train(argv, output))  # as scripts do; hosts take leave of each other then
 """
 TINY = """\
 dataset_name: petals

@@ -29,14 +29,14 @@ def build_convolution(img_size, img_channels, first_conv_channels, dropout, **ot
 
 
 def train(argv, output):
-    """Run the script with its output in a file, and end the process."""
+    """Run the script with its output in a file; the exit status."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     training.build_unet = build_convolution
     status = run_command(load_script("train").main, argv)
     sys.stdout.flush()
-    os._exit(status)
+    return status
 
 
 def start(line):
@@ -46,7 +46,7 @@ def start(line):
         return subprocess.Popen(command, stdin=subprocess.DEVNULL).pid
     child = os.fork()
     if child == 0:
-        train(*json.loads(line))
+        os._exit(train(*json.loads(line)))
     return child
 
 
@@ -59,5 +59,5 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        train(*json.loads(sys.argv[1]))
+        sys.exit(train(*json.loads(sys.argv[1])))
     main()
