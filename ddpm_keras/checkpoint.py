@@ -106,12 +106,6 @@ def restore(folder, warn=warnings.warn):
     return None
 
 
-def remove_leftovers(folder):
-    """Remove what interrupted saves left, under `lock` and before `restore`."""
-    for path in Path(folder, "checkpoints").glob(".step-*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def lock(folder):
     """Hold a run's folder, an existing one, until the block or the process ends.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 
@@ -34,7 +35,12 @@ def can_be_written(path):
 
 
 def remove_temporary_files(folder):
-    """Remove what killed processes left below a folder in which no other one writes."""
-    for path in Path(folder).rglob(".*.tmp"):
-        if path.is_file():
-            path.unlink()
+    """Remove the files and folders that killed processes left below a folder.
+
+    No other process may be writing there.
+    """
+    for path in sorted(Path(folder).rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

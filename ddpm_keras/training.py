@@ -184,7 +184,6 @@ def restore_run(folder, model, facts):
         InputError: When the checkpoints are damaged, not of these images or model, or
             not of the same step on every host.
     """
-    checkpoint.remove_leftovers(folder)
     remove_temporary_files(folder)
     found = checkpoint.restore(folder, warn=_warn)
     check_same_step(found[0] if found else 0)

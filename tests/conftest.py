@@ -92,3 +92,9 @@ def set_policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch):
+    """In this process; those that get killed do wait."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
