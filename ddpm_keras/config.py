@@ -7,23 +7,20 @@ import argparse
 import io
 import json
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from annotated_types import Predicate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm_keras.checks import check_unet
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, nearest, short
 from ddpm_keras.plain_yaml import (
     MAX_VALUE_LENGTH,
-    nearest,
     plain_yaml,
     read_mapping,
     read_value,
-    short,
 )
 
 
@@ -194,10 +191,10 @@ class Config(BaseModel):
         arguments = self.unet_arguments()
         del arguments["activation"]  # which Keras has to know
         check_unet(**arguments)
-        if not self.beta_start < self.beta_end < 1:
+        if not self.beta_start <= self.beta_end < 1:
             raise ValueError(
-                "beta_start must be below beta_end, and beta_end below 1. Received: "
-                f"beta_start={self.beta_start}, beta_end={self.beta_end}"
+                "beta_start must not be above beta_end, and beta_end below 1. "
+                f"Received: beta_start={self.beta_start}, beta_end={self.beta_end}"
             )
         if self.clip_min >= self.clip_max:
             raise ValueError(
@@ -304,29 +301,6 @@ def overrides_from(args: argparse.Namespace) -> dict[str, str]:
     """The keys given on the command line, as `load_config` takes them."""
     given = {key: getattr(args, key, None) for key in Config.model_fields}
     return {key: text for key, text in given.items() if text is not None}
-
-
-def parse_args(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
-) -> argparse.Namespace:
-    """As `parser.parse_args`, but a mistake is an `InputError` of one line.
-
-    An unknown flag is told first, with the nearest known one.
-    """
-
-    def refuse(message: str) -> NoReturn:
-        raise InputError(message)
-
-    parser.error = refuse  # argparse's own prints the usage first: 40 flags.
-    argv = sys.argv[1:] if argv is None else list(argv)
-    known = parser._option_string_actions
-    for word in argv[: argv.index("--") if "--" in argv else None]:
-        flag = word.partition("=")[0]
-        if flag.startswith("--") and flag not in known:
-            near = nearest(flag, known)
-            hint = f"did you mean {near}?" if near else "--help lists the flags"
-            raise InputError(f"unknown flag {flag}: {hint}")
-    return parser.parse_args(argv)
 
 
 def _read_override(key: str, text: str) -> Any:

@@ -1,8 +1,9 @@
-"""The two kinds of trouble a user is told about in one line."""
+"""Trouble that a user is told about in one line: its two kinds, and its words."""
 
+import difflib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -11,6 +12,16 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """Trouble at run time: a full disk, a diverged loss. Exit status 1."""
+
+
+def short(text: str) -> str:
+    """A text cut to 60 characters, for a line that quotes it."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name most like a mistyped one, or None when none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
 
 
 def run_command(

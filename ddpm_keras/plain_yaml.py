@@ -4,8 +4,7 @@ Values are words, numbers, switches and lists of these. Tags, anchors, aliases, 
 nesting and huge files are refused before anything is built from them.
 """
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, nearest, short
 
 # Our configurations stay under 2 kB. With these limits a hostile file is refused
 # within a second; the parser's time grows with the square of the depth.
@@ -140,11 +139,3 @@ def _construct(node: Node, place: str) -> Any:
     except (YAMLError, ValueError) as error:  # Such as the date 2020-13-01.
         problem = getattr(error, "problem", None) or error
         raise InputError(f"{place}: bad value: {problem}; write another") from error
-
-
-def short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def nearest(word: str, names: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_keras.config import parse_args
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written
 from ddpm_keras.samplers import SPACINGS, VARIANCES
 from ddpm_keras.shared_flags import (
+    MAX_SEED,
     add_sampler_flags,
     check_first_seed,
     one_of,
+    parse_args,
     weights_parser,
 )
-from ddpm_keras.starts import MAX_SEED, MAX_SEEDS, parse_seeds
 
+MAX_SEEDS = 1_000_000
 MAX_GRID_IMAGES = 4096
 
 
@@ -126,15 +127,44 @@ def _choose_seeds(args):
     if args.seeds is not None:
         if args.num_images is not None:
             raise InputError("--num-images: give it or --seeds, not both")
-        try:
-            return parse_seeds(args.seeds)
-        except ValueError as error:
-            raise InputError(f"--seeds: {error}") from error
+        return parse_seeds(args.seeds)
     count = 16 if args.num_images is None else args.num_images
     if not 1 <= count <= MAX_SEEDS:
         raise InputError(f"--num-images: must be 1 to {MAX_SEEDS}; received {count}")
     check_first_seed(args.seed, count)
     return np.arange(args.seed, args.seed + count)
+
+
+def parse_seeds(text):
+    """Read a list of seeds and of ranges, which include their ends.
+
+    Args:
+        text: Such as `"0-63"` or `"1,5,20-29"`.
+
+    Returns:
+        An int array of shape `(number of seeds,)`.
+
+    Raises:
+        InputError: When it is no such list, or holds a seed above 2**31 - 1 or more
+            than a million of them.
+    """
+    try:
+        pairs = [part.split("-", 1) for part in text.split(",")]
+        ranges = [(int(pair[0]), int(pair[-1])) for pair in pairs]
+    except ValueError:
+        raise InputError(
+            f"--seeds: write 0-63 or 1,5,20-29; received {text!r}"
+        ) from None
+    if any(not 0 <= first <= last <= MAX_SEED for first, last in ranges):
+        raise InputError(
+            f"--seeds: seeds go from 0 to {MAX_SEED}, upwards; received {text!r}"
+        )
+    count = sum(last - first + 1 for first, last in ranges)
+    if count > MAX_SEEDS:
+        raise InputError(
+            f"--seeds: must be {MAX_SEEDS} seeds or fewer; received {count}"
+        )
+    return np.concatenate([np.arange(first, last + 1) for first, last in ranges])
 
 
 def _check_flags(args, seeds):

@@ -8,35 +8,6 @@ batch.
 
 import numpy as np
 
-MAX_SEED = 2**31 - 1
-MAX_SEEDS = 1_000_000
-
-
-def parse_seeds(text):
-    """Read a list of seeds and of ranges, which include their ends.
-
-    Args:
-        text: Such as `"0-63"` or `"1,5,20-29"`.
-
-    Returns:
-        An int array of shape `(number of seeds,)`.
-
-    Raises:
-        ValueError: When it is no such list, or holds a seed above 2**31 - 1 or more
-            than a million of them.
-    """
-    try:
-        pairs = [part.split("-", 1) for part in text.split(",")]
-        ranges = [(int(pair[0]), int(pair[-1])) for pair in pairs]
-    except ValueError:
-        raise ValueError(f"write 0-63 or 1,5,20-29; received {text!r}") from None
-    if any(not 0 <= first <= last <= MAX_SEED for first, last in ranges):
-        raise ValueError(f"seeds go from 0 to {MAX_SEED}, upwards; received {text!r}")
-    count = sum(last - first + 1 for first, last in ranges)
-    if count > MAX_SEEDS:
-        raise ValueError(f"must be {MAX_SEEDS} seeds or fewer; received {count}")
-    return np.concatenate([np.arange(first, last + 1) for first, last in ranges])
-
 
 def between_seeds(process, first, second, count):
     """`count` starts on the great circle from one seed's noise to another's."""

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from ddpm_keras.config import add_config_flags, load_config, overrides_from, parse_args
+from ddpm_keras.config import add_config_flags, load_config, overrides_from
 from ddpm_keras.errors import InputError, run_command
 from ddpm_keras.run_folder import (
     CONFIG,
@@ -18,6 +18,7 @@ from ddpm_keras.run_folder import (
     make_run_folder,
     resume_run_folder,
 )
+from ddpm_keras.shared_flags import parse_args
 
 
 def parse(argv):

@@ -10,7 +10,6 @@ from ddpm_keras.starts import (
     blend,
     diffuse,
     from_image,
-    parse_seeds,
     slerp,
 )
 
@@ -87,28 +86,3 @@ def test_from_image_diffuses_it_with_the_noise_of_each_seed():
     abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[300]
     expected = np.sqrt(abar) * image + np.sqrt(1 - abar) * Process().noise([7, 5])
     np.testing.assert_allclose(start(np.array([2, 0])), expected, atol=1e-5)
-
-
-def test_seeds_are_read():
-    assert list(parse_seeds("7")) == [7]
-    assert list(parse_seeds("0-3")) == [0, 1, 2, 3]
-    assert list(parse_seeds("9,2-3,2147483647")) == [9, 2, 3, 2147483647]
-
-
-@pytest.mark.parametrize(
-    "text, told",
-    [
-        ("", "write 0-63 or 1,5,20-29; received ''"),
-        ("1,,2", "write 0-63 or 1,5,20-29; received '1,,2'"),
-        ("-3", "write 0-63 or 1,5,20-29; received '-3'"),
-        ("1-2-3", "write 0-63 or 1,5,20-29; received '1-2-3'"),
-        ("5-4", "seeds go from 0 to 2147483647, upwards; received '5-4'"),
-        ("2147483648", "seeds go from 0 to 2147483647, upwards; received '2147483648'"),
-        ("0-1000000", "must be 1000000 seeds or fewer; received 1000001"),
-        ("0-999999999", "must be 1000000 seeds or fewer; received 1000000000"),
-    ],
-)
-def test_wrong_seeds_raise(text, told):
-    with pytest.raises(ValueError) as error:
-        parse_seeds(text)
-    assert str(error.value) == told

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from ddpm_keras.config import parse_args
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, nearest
 from ddpm_keras.files import can_be_written
-from ddpm_keras.plain_yaml import nearest
 from ddpm_keras.shared_flags import (
     add_sampler_flags,
     check_first_seed,
+    parse_args,
     weights_parser,
 )
 

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_keras.errors import InputError
-from ddpm_keras.plain_yaml import short
+from ddpm_keras.errors import InputError, short
 from ddpm_keras.weight_formats.content import TAKEN
 
 

@@ -1,0 +1,121 @@
+"""The flags of the scripts, and their mistakes in one line."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
+from ddpm_keras.errors import InputError
+from ddpm_keras.sample_flags import parse_seeds
+from ddpm_keras.shared_flags import parse_args
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture
+def parser():
+    parser = argparse.ArgumentParser(prog="train.py", allow_abbrev=False)
+    parser.add_argument("--config", required=True)
+    add_config_flags(parser)
+    return parser
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ([], {}),
+        (["--num_epochs", "2"], dict(num_epochs=2)),
+        (["--num_epochs=2", "--ema", "0"], dict(num_epochs=2, ema=0.0)),
+        (["--beta_start=1e-5"], dict(beta_start=1e-5)),
+        (["--clip_min", "-2.5"], dict(clip_min=-2.5)),
+        (
+            ["--channel_multiplier", "[1,2,2]", "--has_attention=[false,true,false]"],
+            dict(channel_multiplier=[1, 2, 2], has_attention=[False, True, False]),
+        ),
+        (["--img_size", "[32, 64]"], dict(img_size=[32, 64])),
+        (["--random_flip", "false"], dict(random_flip=False)),
+        (["--sample_steps", "20"], dict(sample_steps=20)),
+        (["--sample_steps", "null"], dict(sample_steps=None)),
+        (["--sample_eta", "1"], dict(sample_eta=1.0)),
+        # Text is taken as it stands.
+        (["--data_dir", "photos #2"], dict(data_dir="photos #2")),
+        (["--data_dir", "2020"], dict(data_dir="2020")),
+        (["--data_dir", "null"], dict(data_dir=None)),
+        (["--dataset_name=petals"], dict(dataset_name="petals")),
+    ],
+)
+def test_flags_come_on_top_of_the_file(parser, flags, expected):
+    path = str(CONFIGS / "flowers64.yaml")
+    args = parse_args(parser, ["--config", path, *flags])
+    config = load_config(args.config, overrides_from(args))
+    assert config == Config(**expected)
+    assert set(overrides_from(args)) == set(expected)
+
+
+@pytest.mark.parametrize(
+    "argv, line",
+    [
+        (
+            ["--num_epoch", "3"],
+            "unknown flag --num_epoch: did you mean --num_epochs?",
+        ),
+        (
+            ["--num-epochs=3"],
+            "unknown flag --num-epochs: did you mean --num_epochs?",
+        ),
+        (["--confg", "a.yaml"], "unknown flag --confg: did you mean --config?"),
+        (["--zzz"], "unknown flag --zzz: --help lists the flags"),
+        ([], "the following arguments are required: --config"),
+        (["--config"], "argument --config: expected one argument"),
+        (["--config", "a", "b"], "unrecognized arguments: b"),
+    ],
+)
+def test_bad_flag_is_one_line(parser, argv, line):
+    with pytest.raises(InputError) as error:
+        parse_args(parser, argv)
+    assert str(error.value) == line
+
+
+def test_parse_args_reads_the_process_arguments(parser, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", "a", "--seed=1"])
+    assert overrides_from(parse_args(parser)) == {"seed": "1"}
+
+
+def test_help_tells_meaning_range_and_default_of_every_key(parser):
+    words = " ".join(parser.format_help().split())
+    for key in Config.model_fields:
+        assert f"--{key} " in words
+    assert (
+        "--num_epochs N passes over the images (an integer, 1 or more; default: 800)"
+        in words
+    )
+    assert "(linear or cosine; default: linear)" in words
+    for group in ("data:", "network:", "diffusion:", "training:", "pictures and logs:"):
+        assert group in words
+
+
+def test_seeds_are_read():
+    assert list(parse_seeds("7")) == [7]
+    assert list(parse_seeds("0-3")) == [0, 1, 2, 3]
+    assert list(parse_seeds("9,2-3,2147483647")) == [9, 2, 3, 2147483647]
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", "write 0-63 or 1,5,20-29; received ''"),
+        ("1,,2", "write 0-63 or 1,5,20-29; received '1,,2'"),
+        ("-3", "write 0-63 or 1,5,20-29; received '-3'"),
+        ("1-2-3", "write 0-63 or 1,5,20-29; received '1-2-3'"),
+        ("5-4", "seeds go from 0 to 2147483647, upwards; received '5-4'"),
+        ("2147483648", "seeds go from 0 to 2147483647, upwards; received '2147483648'"),
+        ("0-1000000", "must be 1000000 seeds or fewer; received 1000001"),
+        ("0-999999999", "must be 1000000 seeds or fewer; received 1000000000"),
+    ],
+)
+def test_wrong_seeds_raise(text, told):
+    with pytest.raises(InputError) as error:
+        parse_seeds(text)
+    assert str(error.value) == f"--seeds: {told}"
