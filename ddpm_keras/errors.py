@@ -1,9 +1,11 @@
-"""Trouble that a user is told about in one line: its two kinds, and its words."""
+"""Trouble that a user is told about in one line: its kinds, words, and telling."""
 
+import argparse
 import difflib
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -22,6 +24,29 @@ def short(text: str) -> str:
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The name most like a mistyped one, or None when none is like it."""
     return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
+
+
+def parse_args(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """As `parser.parse_args`, but a mistake is an `InputError` of one line.
+
+    An unknown flag is told first, with the nearest known one.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(message)
+
+    parser.error = refuse  # argparse's own prints the usage first: 40 flags.
+    argv = sys.argv[1:] if argv is None else list(argv)
+    known = parser._option_string_actions
+    for word in argv[: argv.index("--") if "--" in argv else None]:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in known:
+            near = nearest(flag, known)
+            hint = f"did you mean {near}?" if near else "--help lists the flags"
+            raise InputError(f"unknown flag {flag}: {hint}")
+    return parser.parse_args(argv)
 
 
 def run_command(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, parse_args
 from ddpm_keras.files import can_be_written
 from ddpm_keras.samplers import SPACINGS, VARIANCES
 from ddpm_keras.shared_flags import (
@@ -12,7 +12,6 @@ from ddpm_keras.shared_flags import (
     add_sampler_flags,
     check_first_seed,
     one_of,
-    parse_args,
     weights_parser,
 )
 

@@ -1,7 +1,6 @@
 """Flags that several scripts share, and what is told of them before Keras loads."""
 
 import argparse
-import sys
 
 from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError, nearest
@@ -69,27 +68,6 @@ def add_sampler_flags(add):
         default=64,
         help="images computed together, 1 or more (default: 64)",
     )
-
-
-def parse_args(parser, argv=None):
-    """As `parser.parse_args`, but a mistake is an `InputError` of one line.
-
-    An unknown flag is told first, with the nearest known one.
-    """
-
-    def refuse(message):
-        raise InputError(message)
-
-    parser.error = refuse  # argparse's own prints the usage first: 40 flags.
-    argv = sys.argv[1:] if argv is None else list(argv)
-    known = parser._option_string_actions
-    for word in argv[: argv.index("--") if "--" in argv else None]:
-        flag = word.partition("=")[0]
-        if flag.startswith("--") and flag not in known:
-            near = nearest(flag, known)
-            hint = f"did you mean {near}?" if near else "--help lists the flags"
-            raise InputError(f"unknown flag {flag}: {hint}")
-    return parser.parse_args(argv)
 
 
 def one_of(names):

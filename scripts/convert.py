@@ -11,8 +11,8 @@ Examples:
 import sys
 from pathlib import Path
 
-from ddpm_keras.errors import InputError, run_command
-from ddpm_keras.shared_flags import parse_args, weights_and_config, weights_parser
+from ddpm_keras.errors import InputError, parse_args, run_command
+from ddpm_keras.shared_flags import weights_and_config, weights_parser
 
 
 def parse(argv):

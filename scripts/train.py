@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 
 from ddpm_keras.config import add_config_flags, load_config, overrides_from
-from ddpm_keras.errors import InputError, run_command
+from ddpm_keras.errors import InputError, parse_args, run_command
 from ddpm_keras.run_folder import (
     CONFIG,
     discard_unused,
     make_run_folder,
     resume_run_folder,
 )
-from ddpm_keras.shared_flags import parse_args
 
 
 def parse(argv):

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, parse_args
 from ddpm_keras.sample_flags import parse_seeds
-from ddpm_keras.shared_flags import parse_args
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

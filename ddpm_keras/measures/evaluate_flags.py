@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from ddpm_keras.errors import InputError, nearest
+from ddpm_keras.errors import InputError, nearest, parse_args
 from ddpm_keras.files import can_be_written
 from ddpm_keras.shared_flags import (
     add_sampler_flags,
     check_first_seed,
-    parse_args,
     weights_parser,
 )
 
