@@ -134,11 +134,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._refuse_divergence(logs)
-        figure, best = logs.get("kid", logs.get("val_loss")), self.facts["best"]
-        measured = figure is not None and np.isfinite(figure)
-        if measured and (best is None or figure < best):
-            self.facts["best"] = float(figure)
-            self._attempt(self._save_weights, BEST_WEIGHTS)
+        self._keep_best(logs)
         last = epoch + 1 == self.params["epochs"]
         if last or self._is_due():
             self.save(last)
@@ -153,6 +149,17 @@ class Checkpoints(keras.callbacks.Callback):
         """Save now, unless this step is saved; `last` makes a failure an error."""
         if self.step > self.saved_step:
             self._attempt(self._save, last=last)
+            self._saved_time = time.monotonic()
+
+    def _keep_best(self, logs):
+        measure = "kid" if "kid" in logs else "val_loss"
+        value, best = float(logs.get(measure, np.nan)), self.facts["best"]
+        # After a change of the measure its first value is the best.
+        same = best is not None and best["measure"] == measure
+        better = not same or value < best["value"]
+        if np.isfinite(value) and better:
+            if self._attempt(self._save_weights, BEST_WEIGHTS):
+                self.facts["best"] = {"measure": measure, "value": value}
 
     def _is_due(self):
         every = self.config.save_every
@@ -171,30 +178,38 @@ class Checkpoints(keras.callbacks.Callback):
         save_weights(self.model.ema_network, self.folder / name, self.config)
 
     def _attempt(self, action, *args, last=False):
-        """Save; a full disk may have room again by the next time."""
+        """Save, and return whether it worked; a full disk may have room next time."""
         try:
             action(*args)
-            self._failures = 0
         except (RunError, OSError) as error:
             self._failures += 1
             if last or self._failures == 3:
                 raise RunError(f"{error}; make room and go on with --resume") from error
             print(f"warning: {error}; training goes on", file=sys.stderr)
-        self._saved_time = time.monotonic()
+            return False
+        self._failures = 0
+        return True
 
     def _refuse_divergence(self, logs):
         # The mean over the epoch tells of a step that was left out; only then the
         # optimizer is asked, for which JAX has to bring its variables up to date.
         loss, optimizer = float(logs["loss"]), self.model.optimizer
-        if np.isfinite(loss) or not isinstance(optimizer, SkipNonFinite):
+        if np.isfinite(loss):
             return
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-        skipped = optimizer.skipped_in_a_row
-        if skipped >= self._patience:
-            raise RunError(
-                f"step {self.step}: {skipped} steps in a row had no finite gradients "
-                f"and changed nothing (loss {loss:.3g}, learning_rate "
-                f"{float(optimizer.learning_rate):.3g}); go on from the last "
-                "checkpoint with --resume and a lower --learning_rate"
-            )
+        if isinstance(optimizer, SkipNonFinite):
+            skipped = optimizer.skipped_in_a_row
+            if skipped < self._patience:
+                return
+            told = f"{skipped} steps in a row had no finite gradients"
+        else:  # Keras' scaling of float16, which halves its scale with each such step
+            scale = float(optimizer.dynamic_scale.value)
+            if scale >= 1.0:
+                return
+            told = f"no gradients are finite, even with a loss scale of {scale:.3g}"
+        raise RunError(
+            f"step {self.step}: {told}; nothing was changed (loss {loss:.3g}, "
+            f"learning_rate {float(optimizer.learning_rate):.3g}); go on from the last "
+            "checkpoint with --resume and a lower --learning_rate"
+        )

@@ -29,7 +29,7 @@ from ddpm_keras.samplers import configured_options
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
 from ddpm_keras.unet import build_unet
-from ddpm_keras.weights import RUN_WEIGHTS
+from ddpm_keras.weights import RUN_WEIGHTS, save_weights
 
 
 def train(config, folder):
@@ -48,6 +48,7 @@ def train(config, folder):
         RunError: When the training diverges, or nothing can be saved.
     """
     join_hosts()
+    check_names(config)
     images, skipped = load_images_and_skipped(config)
     if skipped:
         with written_whole(folder / "skipped_images.txt") as file:
@@ -86,7 +87,8 @@ def _go_on(config, folder, model, images, held_out):
     )
     if first_step >= last_step:
         print(f"nothing to do: {folder} has done its {config.num_epochs} epochs")
-        # But it may have been killed between its last checkpoint and its pictures.
+        # But it may have been killed between its last checkpoint and what follows.
+        save_weights(model.ema_network, folder / RUN_WEIGHTS, config)
         grids.set_model(model)
         grids.set_params({"epochs": config.num_epochs})
         grids.on_train_begin()
@@ -125,21 +127,28 @@ def _go_on(config, folder, model, images, held_out):
     return 0
 
 
-def build_model(config):
-    """The compiled `DiffusionModel` of a configuration, with weights of its seed.
+def check_names(config):
+    """Look up what a configuration names of Keras, before anything takes time.
 
     Raises:
         InputError: When Keras has no such activation or optimizer.
     """
+    for key, get, example in (
+        ("activation", keras.activations.get, "swish"),
+        ("optimizer", keras.optimizers.get, "adam"),
+    ):
+        name = getattr(config, key)
+        try:
+            get(name)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{key}: Keras has no {name!r}; use a name such as {example}"
+            ) from error
+
+
+def build_model(config):
+    """The compiled `DiffusionModel` of a configuration, with weights of its seed."""
     keras.utils.set_random_seed(config.seed)
-    try:
-        keras.activations.get(config.activation)
-        optimizer = build_optimizer(config)
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"activation, optimizer: Keras has no {config.activation!r} or no "
-            f"{config.optimizer!r}; use names such as swish and adam"
-        ) from error
     policy = keras.config.dtype_policy()
     if config.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
@@ -149,7 +158,7 @@ def build_model(config):
         model = DiffusionModel(
             network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
         )
-        model.compile(loss=config.loss, optimizer=optimizer)
+        model.compile(loss=config.loss, optimizer=build_optimizer(config))
     finally:
         keras.config.set_dtype_policy(policy)
     return model
@@ -257,9 +266,16 @@ def _machine():
     packages = ["keras", "numpy", keras.backend.backend()]
     return {
         "backend": keras.backend.backend(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         **{name: version(name) for name in packages},
     }
+
+
+def _cores():
+    """The processors of this process; macOS knows only those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _warn(text):

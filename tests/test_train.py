@@ -287,8 +287,8 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
         ("--config tiny.yaml --num-epoch 3", "unknown flag --num-epoch:"),
         ("--config tiny.yaml --num_epochs 0", "--num_epochs: must be"),
         ("--config tiny.yaml --img_size 9", "--img_size: img_size must be"),
-        ("--config tiny.yaml --optimizer adma", "adma"),
-        ("--config tiny.yaml --activation swihs", "swihs"),
+        ("--config tiny.yaml --optimizer adma", "optimizer: Keras has no 'adma';"),
+        ("--config tiny.yaml --activation swihs", "activation: Keras has no"),
         ("--config tiny.yaml --batch_size 13", "batch_size: 12 training"),
         (
             "--config tiny.yaml --dataset_name folder --data_dir nowhere",
