@@ -10,6 +10,12 @@ from numbers import Integral
 INTERPOLATIONS = ("nearest", "bilinear")
 
 
+def height_and_width(img_size: int | Sequence[int]) -> tuple[int, int]:
+    """The two sides of images of a size: a pair's own, or a number twice."""
+    pair = img_size if isinstance(img_size, Sequence) else (img_size, img_size)
+    return tuple(pair)
+
+
 def check_unet(
     img_size: int | Sequence[int],
     img_channels: int,
@@ -36,7 +42,7 @@ def check_unet(
                 f"{name} must be an integer, 1 or more. Received: {name}={value!r}"
             )
 
-    sizes = img_size if isinstance(img_size, list | tuple) else (img_size,) * 2
+    sizes = height_and_width(img_size)
     if len(sizes) != 2 or not all(map(_is_positive_integer, sizes)):
         raise ValueError(
             "img_size must be an integer, 1 or more, or a pair (height, width) of "

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from annotated_types import Predicate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ddpm_keras.checks import check_unet
+from ddpm_keras.checks import check_unet, height_and_width
 from ddpm_keras.errors import InputError, nearest, short
 from ddpm_keras.plain_yaml import (
     MAX_VALUE_LENGTH,
@@ -216,9 +216,7 @@ class Config(BaseModel):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
-        size = self.img_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return height, width, self.img_channels
+        return *height_and_width(self.img_size), self.img_channels
 
     def unet_arguments(self) -> dict[str, Any]:
         """What `build_unet` takes."""

@@ -118,8 +118,17 @@ class DiffusionModel(keras.Model):
 
         Returns:
             `((noisy_images, t), noise, sample_weight)`, what a Keras step takes.
+
+        Raises:
+            ValueError: When the images are integers.
         """
         images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if not dtype.startswith(("float", "bfloat")):
+            raise ValueError(
+                "Images must be floats in [-1, 1], such as `images / 127.5 - 1.0` of "
+                f"8-bit ones. Received: {dtype}"
+            )
         images = ops.cast(images, "float32")
         t = draw_share(
             lambda shape: keras.random.randint(

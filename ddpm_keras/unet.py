@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from ddpm_keras.checks import check_unet
+from ddpm_keras.checks import check_unet, height_and_width
 from ddpm_keras.layers import (
     AttentionBlock,
     GroupNormalization,
@@ -68,7 +68,7 @@ def build_unet(
         dropout=dropout,
         interpolation=interpolation,
     )
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    height, width = height_and_width(img_size)
     widths = [first_conv_channels * factor for factor in channel_multiplier]
     num_levels = len(widths)
     time_dim = 4 * first_conv_channels

@@ -1,5 +1,6 @@
 """Every refusal of `check_unet`, word for word."""
 
+import numpy as np
 import pytest
 
 from ddpm_keras.checks import check_unet
@@ -23,6 +24,7 @@ VALID = dict(
         {},
         dict(img_size=(48, 64)),
         dict(img_size=[8, 8]),
+        dict(img_size=np.int64(8)),
         dict(channel_multiplier=(1, 2, 2, 2), dropout=0.5, interpolation="bilinear"),
         dict(img_size=7, channel_multiplier=[3], has_attention=[True]),
     ],

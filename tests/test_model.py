@@ -394,3 +394,11 @@ def test_networks_of_different_shapes_raise(make_network):
 def test_wrong_ema_raises(make_network, ema):
     with pytest.raises(ValueError, match=rf"`ema`.*Received: ema={ema}$"):
         DiffusionModel(make_network(), None, GaussianDiffusion(), ema=ema)
+
+
+def test_integer_images_raise(make_network):
+    model = DiffusionModel(make_network(), None, GaussianDiffusion(timesteps=20))
+    model.compile(loss="mean_squared_error", optimizer="adam")
+    images = np.full((2, *model.network.output.shape[1:]), 128, "uint8")
+    with pytest.raises(ValueError, match=r"floats in \[-1, 1\].*Received: uint8"):
+        model.fit(images, batch_size=2, verbose=0)
