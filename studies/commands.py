@@ -1,15 +1,36 @@
 """What every study does: run the package's own commands, and keep what they find."""
 
+import argparse
 import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+from ddpm_keras.weights import find_weights
+
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ROOT / "docs" / "studies"
 # Fixed features, so that no download stands between a reader and the same numbers.
 FEATURES = "random:0"
+
+
+def study_parser(description):
+    """A parser with the flags of every study."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder to work in")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write tables and figures to docs/studies instead",
+    )
+    return parser
+
+
+def results_folder(args):
+    """Where a study's tables and figures go."""
+    folder = ROOT / "docs" / "studies" if args.publish else args.out
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def train(run, *flags):
@@ -20,25 +41,39 @@ def train(run, *flags):
 
 
 def measure(weights, out, *flags):
-    """The results of `evaluate.py` as a dict of numbers, measured once.
+    """The figures of `evaluate.py`, measured once while the weights stay as they are.
 
-    A measure's standard error stands under its name with "error" behind it.
+    Returns:
+        Two dicts of numbers: of the model, and of real images beside it. A standard
+        error stands under its measure's name with "error" behind it.
     """
-    found = Path(out) / "metrics.json"
-    if not found.is_file():
+    weights, found = find_weights(weights), Path(out) / "metrics.json"
+    if not _is_of(found, weights):
         _call("evaluate.py", "--weights", weights, "--out", out, *flags)
+    results = json.loads(found.read_text())["results"]
+    return _numbers(results, "value", "error"), _numbers(
+        results, "reference", "reference_error"
+    )
+
+
+def _is_of(found, weights):
+    if not found.is_file() or found.stat().st_mtime < Path(weights).stat().st_mtime:
+        return False
+    return json.loads(found.read_text())["protocol"]["weights"] == str(weights)
+
+
+def _numbers(results, value, error):
     numbers = {}
-    for name, result in json.loads(found.read_text())["results"].items():
-        numbers[name] = result["value"]
-        if result["error"] is not None:
-            numbers[f"{name} error"] = result["error"]
+    for name, result in results.items():
+        if result[value] is not None:
+            numbers[name] = result[value]
+        if result[error] is not None:
+            numbers[f"{name} error"] = result[error]
     return numbers
 
 
-def write_table(name, rows):
-    """Write rows, dicts of one shape, to `docs/studies/NAME.csv` and the terminal."""
-    path = TABLES / f"{name}.csv"
-    path.parent.mkdir(exist_ok=True)
+def write_table(path, rows):
+    """Write rows, dicts of which the first has every key, as CSV, and print them."""
     shown = [
         {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
         for row in rows

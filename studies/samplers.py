@@ -5,15 +5,14 @@
 
 Measures 128 images of every sampler and number of steps, and times 16 of them once
 everything is compiled. Half an hour on two cores, most of it 1,000 steps of ddpm.
-Writes docs/studies/samplers.csv and .png.
+Writes samplers.csv and samplers.png, where the last row is of real images.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 import keras
-from commands import FEATURES, TABLES, measure, write_table
+from commands import FEATURES, measure, results_folder, study_parser, write_table
 from matplotlib.figure import Figure
 
 from ddpm_keras.diffusion import GaussianDiffusion
@@ -31,9 +30,8 @@ SAMPLERS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = study_parser(__doc__)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder to work in")
     args = parser.parse_args()
 
     config = read_config(args.weights)
@@ -48,12 +46,14 @@ def main():
                 flags += ["--eta", eta]
                 options["eta"] = eta
             out = args.out / f"{sampler}-{steps}-{eta}"
-            results = measure(args.weights, out, *MEASURES, *flags)
+            results, reference = measure(args.weights, out, *MEASURES, *flags)
             seconds = time_sampling(process, diffusion, sampler, steps, options)
             row = {"sampler": label, "steps": steps, "seconds for 16": seconds}
             rows.append(row | results)
-    write_table("samplers", rows)
-    plot(rows, TABLES / "samplers.png")
+    rows.append({"sampler": "real images"} | reference)
+    folder = results_folder(args)
+    write_table(folder / "samplers.csv", rows)
+    plot(rows, folder / "samplers.png")
 
 
 def time_sampling(process, diffusion, sampler, steps, options):

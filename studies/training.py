@@ -6,16 +6,23 @@
 
 Trains a configuration, stops after some epochs to measure the averaged weights, and
 goes on. For flowers32.yaml this takes hours on two cores; interrupted, it goes on where
-it was. Writes to docs/studies, after the configuration's name, a table, its curves, and
-the pictures of one noise after each of these epochs.
+it was. Writes, under the configuration's name, a table, its curves, and the pictures of
+one noise after each of these epochs.
 """
 
-import argparse
 import shutil
 from pathlib import Path
 
 import numpy as np
-from commands import FEATURES, ROOT, TABLES, measure, train, write_table
+from commands import (
+    FEATURES,
+    ROOT,
+    measure,
+    results_folder,
+    study_parser,
+    train,
+    write_table,
+)
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -31,10 +38,9 @@ PICTURES = 10  # in each row
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = study_parser(__doc__)
     config = ROOT / "configs" / "flowers32.yaml"
     parser.add_argument("--config", type=Path, default=config)
-    parser.add_argument("--out", type=Path, required=True, help="folder to work in")
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 10, 30, 100, 160])
     args = parser.parse_args()
 
@@ -46,15 +52,16 @@ def main():
         if not weights.is_file():
             train(run, "--config", args.config, "--num_epochs", epoch)
             shutil.copy(run / "weights.safetensors", weights)
-        results = measure(weights, weights.with_suffix(""), *MEASURES)
+        results, _ = measure(weights, weights.with_suffix(""), *MEASURES)
         rows.append({"epoch": epoch} | results)
     epochs, curves = read_log(run / "log.csv")
     for row in rows:
         place = epochs.tolist().index(row["epoch"])
         row |= {loss: float(curves[loss][place]) for loss in curves if "loss" in loss}
-    write_table(f"{name}_training", rows)
-    plot(rows, TABLES / f"{name}_training.png")
-    show(args.out, args.epochs, TABLES / f"{name}_epochs.png")
+    folder = results_folder(args)
+    write_table(folder / f"{name}_training.csv", rows)
+    plot(rows, folder / f"{name}_training.png")
+    show(args.out, args.epochs, folder / f"{name}_epochs.png")
 
 
 def plot(rows, path):

@@ -4,13 +4,18 @@
 
 Trains the network of configs/flowers32.yaml on images of 16x16 for 30 epochs, once as
 it is and once for each change, and measures the averaged weights. Interrupted, it goes
-on where it was. Writes docs/studies/variations.csv.
+on where it was. Writes variations.csv.
 """
 
-import argparse
-from pathlib import Path
-
-from commands import FEATURES, ROOT, measure, train, write_table
+from commands import (
+    FEATURES,
+    ROOT,
+    measure,
+    results_folder,
+    study_parser,
+    train,
+    write_table,
+)
 
 COMMON = (
     *("--config", ROOT / "configs/flowers32.yaml"),
@@ -36,9 +41,7 @@ MEASURES = (
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder to work in")
-    args = parser.parse_args()
+    args = study_parser(__doc__).parse_args()
     rows = []
     for change, flags in CHANGES.items():
         run = args.out / change.replace(" ", "_")
@@ -46,10 +49,11 @@ def main():
         # Every run beside the same real images, those of the unchanged configuration;
         # but another seed holds out others, and has seen some of these.
         same = () if "--seed" in flags else ("--data", args.out / "nothing")
-        results = measure(run, run / "evaluation", *MEASURES, *same)
+        results, reference = measure(run, run / "evaluation", *MEASURES, *same)
         changed = " ".join(map(str, flags))
         rows.append({"change": change, "flags": changed} | results)
-    write_table("variations", rows)
+    rows.append({"change": "real images"} | reference)
+    write_table(results_folder(args) / "variations.csv", rows)
 
 
 if __name__ == "__main__":
