@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm_keras.measures import distances
-from ddpm_keras.measures.neighbours import overlap
+from ddpm_keras.measures.precision_recall import overlap
 
 
 def by_loops(real, samples, k):

@@ -7,7 +7,7 @@ import numpy as np
 from ddpm_keras.measures.frechet import frechet_distance
 from ddpm_keras.measures.kernel_distance import kernel_distance
 from ddpm_keras.measures.memorisation import memorisation
-from ddpm_keras.measures.neighbours import overlap
+from ddpm_keras.measures.precision_recall import overlap
 from ddpm_keras.measures.sliced_wasserstein import sliced_wasserstein
 
 
