@@ -27,6 +27,8 @@ _HOME = {
     "make_steps": "samplers",
     "save_weights": "weights",
     "load_weights": "weights",
+    "load_network": "weights",
+    "read_config": "weights",
 }
 
 __all__ = ["__version__", *_HOME]

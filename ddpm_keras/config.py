@@ -125,7 +125,11 @@ class Config(BaseModel):
     # Training.
     seed: Annotated[
         int, Field(ge=0, lt=2**31), Takes("N", "an integer, 0 to 2147483647")
-    ] = Field(0, description="the one seed of weights, data order, noise and samples")
+    ] = Field(
+        0,
+        description="the one seed: of weights, drawn and held-out images, their order, "
+        "noise and samples",
+    )
     learning_rate: Positive = Field(2e-4, description="the optimizer's rate")
     optimizer: Name = Field(
         "adam", description="a Keras optimizer: adam, adamw, sgd, rmsprop, lion, ..."

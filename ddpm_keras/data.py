@@ -169,7 +169,7 @@ def make_batches(
 def make_validation_batches(images, batch_size):
     """The images in order, unflipped: a `tf.data.Dataset` of float32 batches.
 
-    The last batch is filled up with the first images, which so count twice: several
+    The last batch is filled up with the first images, which so count again: several
     devices share only full batches, and another size would be compiled once more.
     """
     import tensorflow as tf

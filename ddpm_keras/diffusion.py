@@ -189,6 +189,9 @@ class GaussianDiffusion:
             t: Timesteps.
             clip_denoised: Whether the predicted clean images are clipped to
                 `[clip_min, clip_max]`.
+
+        Returns:
+            A tensor of the images' shape, and two of shape `(batch, 1, 1, 1)`.
         """
         x_start = self.predict_start_from_noise(x, t, pred_noise)
         if clip_denoised:
@@ -204,6 +207,9 @@ class GaussianDiffusion:
             t: Timesteps. At t = 0 the mean is returned, with no noise added.
             clip_denoised: Whether the predicted clean images are clipped.
             seed: An integer or `keras.random.SeedGenerator` for the added noise.
+
+        Returns:
+            Less noisy images x_{t-1}, of the shape of `x`.
         """
         mean, _, log_variance = self.p_mean_variance(pred_noise, x, t, clip_denoised)
         noise = keras.random.normal(ops.shape(x), seed=seed)

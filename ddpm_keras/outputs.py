@@ -48,7 +48,7 @@ def png_path(folder, seed):
 
 
 def write_npz(path, batches, image_shape, text=None):
-    """Write the arrays `images` (uint8), `seeds` and one string for each of `text`.
+    """Write the arrays `images` (uint8) and `seeds`, and each other entry of `text`.
 
     `numpy.savez` would need all images at once; here they wait in a temporary file
     until their number is known, which an array's header begins with.

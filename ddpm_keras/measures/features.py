@@ -27,6 +27,7 @@ class FeatureExtractor:
         name: What a figure is labelled with: network, weights and preparation.
         network: A `keras.Model` from float32 images in [-1, 1] of shape `(batch,
             height, width, channels)` to features of shape `(batch, dims)`.
+        batch_size: Images that go through it together.
 
     Call arguments:
         images: uint8 array of shape `(num_images, height, width, channels)`.
