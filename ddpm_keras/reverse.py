@@ -165,10 +165,10 @@ class ReverseProcess:
             ops.convert_to_tensor(column)
             for column in (
                 plan.timesteps,
-                plan.x,
-                plan.x_start,
-                plan.x_start_before,
-                plan.noise,
+                plan.a,
+                plan.b,
+                plan.c,
+                plan.sigma,
                 clip,
             )
         ]

@@ -33,16 +33,16 @@ class Steps:
     """The numbers of a sampler's steps, first to last; all of shape `(steps,)`.
 
     `timesteps` are those the steps start from, `reached` those they lead to, where -1
-    stands for the clean image. The other columns are a, b, c and sigma of the module's
-    notation.
+    stands for the clean image. The other columns weight x_t, x_0, x_0_before and z, as
+    the module's first lines say.
     """
 
     timesteps: np.ndarray
     reached: np.ndarray
-    x: np.ndarray
-    x_start: np.ndarray
-    x_start_before: np.ndarray
-    noise: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    sigma: np.ndarray
 
     def __len__(self):
         return len(self.timesteps)
@@ -55,12 +55,12 @@ def ddpm(abar, abar_prev, variance="posterior"):
     posterior's ("fixed small"), or beta itself ("fixed large").
     """
     beta = 1.0 - abar / abar_prev
-    x_start = np.sqrt(abar_prev) * beta / (1.0 - abar)
-    x = np.sqrt(1.0 - beta) * (1.0 - abar_prev) / (1.0 - abar)
+    a = np.sqrt(1.0 - beta) * (1.0 - abar_prev) / (1.0 - abar)
+    b = np.sqrt(abar_prev) * beta / (1.0 - abar)
     posterior = beta * (1.0 - abar_prev) / (1.0 - abar)
     sigma = np.sqrt(posterior if variance == "posterior" else beta)
     sigma[abar_prev == 1.0] = 0.0  # algorithm 2, line 3: no noise in the last step
-    return x, x_start, np.zeros_like(x), sigma
+    return a, b, np.zeros_like(a), sigma
 
 
 def ddim(abar, abar_prev, eta=0.0):
@@ -71,9 +71,9 @@ def ddim(abar, abar_prev, eta=0.0):
     """
     sigma = eta * np.sqrt((1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev))
     eps = np.sqrt(1.0 - abar_prev - sigma**2)
-    x = eps / np.sqrt(1.0 - abar)
-    x_start = np.sqrt(abar_prev) - x * np.sqrt(abar)
-    return x, x_start, np.zeros_like(x), sigma
+    a = eps / np.sqrt(1.0 - abar)
+    b = np.sqrt(abar_prev) - a * np.sqrt(abar)
+    return a, b, np.zeros_like(a), sigma
 
 
 def dpmpp(abar, abar_prev, eta=0.0):
@@ -91,16 +91,16 @@ def dpmpp(abar, abar_prev, eta=0.0):
     (1 - abar_prev) (1 - e^(-2 eta h)) makes up for it.
     """
     log_snr = 0.5 * np.log(abar / (1.0 - abar))
-    x = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
+    a = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
     # e^-h, finite at the end too, where it is 0.
-    shrink = x * np.sqrt(abar / abar_prev)
+    shrink = a * np.sqrt(abar / abar_prev)
     weight = np.sqrt(abar_prev) * (1.0 - shrink ** (1.0 + eta))
     extrapolation = np.zeros_like(abar)
     if len(abar) > 2:
         h = np.diff(log_snr)  # h[i] leads from step i to step i + 1
         extrapolation[1:-1] = h[1:] / (2.0 * h[:-1])
     return (
-        x * shrink**eta,
+        a * shrink**eta,
         weight * (1 + extrapolation),
         -weight * extrapolation,
         np.sqrt((1.0 - abar_prev) * (1.0 - shrink ** (2.0 * eta))),
@@ -187,13 +187,11 @@ def make_steps(
         )
     visited, reached = visited[kept], reached[kept]
     table = np.append(diffusion.alphas_cumprod_float64, 1.0)  # [-1] is the clean image
-    x, x_start, x_start_before, noise = SAMPLERS[sampler](
-        table[visited], table[reached], **options
-    )
+    columns = SAMPLERS[sampler](table[visited], table[reached], **options)
     return Steps(
         visited.astype("int32"),
         reached.astype("int32"),
-        *(column.astype("float32") for column in (x, x_start, x_start_before, noise)),
+        *(column.astype("float32") for column in columns),
     )
 
 

@@ -31,10 +31,10 @@ def sample(diffusion, plan, x, mu, sigma, clip):
     x_start_before = np.zeros_like(x)
     for t, a, b, c, noise in zip(
         plan.timesteps,
-        plan.x,
-        plan.x_start,
-        plan.x_start_before,
-        plan.noise,
+        plan.a,
+        plan.b,
+        plan.c,
+        plan.sigma,
         strict=True,
     ):
         assert noise == 0
@@ -56,10 +56,10 @@ def exact_mean_and_variance(diffusion, plan, mu=0.3, sigma=0.5):
     mean, covariance = np.zeros(2), np.diag([1.0, 0.0])
     for t, *numbers in zip(
         plan.timesteps,
-        plan.x,
-        plan.x_start,
-        plan.x_start_before,
-        plan.noise,
+        plan.a,
+        plan.b,
+        plan.c,
+        plan.sigma,
         strict=True,
     ):
         a, b, c, noise = map(float, numbers)
@@ -102,31 +102,31 @@ def test_ddpm_of_all_timesteps_is_the_posterior(schedule):
     plan = make_steps(diffusion)
     np.testing.assert_array_equal(plan.timesteps, np.arange(100)[::-1])
     for column, table in (
-        (plan.x, diffusion.posterior_mean_coef2),
-        (plan.x_start, diffusion.posterior_mean_coef1),
-        (plan.noise, np.sqrt(diffusion.posterior_variance)),
+        (plan.a, diffusion.posterior_mean_coef2),
+        (plan.b, diffusion.posterior_mean_coef1),
+        (plan.sigma, np.sqrt(diffusion.posterior_variance)),
     ):
         assert column.dtype == np.float32
         np.testing.assert_allclose(column, table[::-1], rtol=1e-5, atol=1e-7)
-    assert (plan.x_start_before == 0).all()
+    assert (plan.c == 0).all()
 
 
 def test_ddpm_variance_beta_is_beta_but_for_the_last_step(diffusion):
     plan = make_steps(diffusion, "ddpm", variance="beta")
     np.testing.assert_allclose(
-        plan.noise[:-1], np.sqrt(diffusion.betas[:0:-1]), rtol=1e-5
+        plan.sigma[:-1], np.sqrt(diffusion.betas[:0:-1]), rtol=1e-5
     )
-    assert plan.noise[-1] == 0
+    assert plan.sigma[-1] == 0
     posterior = make_steps(diffusion, "ddpm")
-    np.testing.assert_array_equal(plan.x, posterior.x)
-    np.testing.assert_array_equal(plan.x_start, posterior.x_start)
+    np.testing.assert_array_equal(plan.a, posterior.a)
+    np.testing.assert_array_equal(plan.b, posterior.b)
 
 
 @pytest.mark.parametrize("steps", [50, 1000])
 def test_ddim_with_eta_1_is_ddpm(diffusion, steps):
     ddim = make_steps(diffusion, "ddim", steps, eta=1.0)
     ddpm = make_steps(diffusion, "ddpm", steps)
-    for column in ("timesteps", "x", "x_start", "x_start_before", "noise"):
+    for column in ("timesteps", "a", "b", "c", "sigma"):
         np.testing.assert_allclose(
             getattr(ddim, column), getattr(ddpm, column), rtol=1e-5, atol=1e-6
         )
@@ -177,11 +177,11 @@ def test_dpmpp_with_eta_1_begins_and_ends_as_ddpm(diffusion):
     """At first order, the solver of the stochastic equation is ancestral sampling."""
     dpmpp = make_steps(diffusion, "dpmpp", 50, eta=1.0)
     ddpm = make_steps(diffusion, "ddpm", 50)
-    for column in ("x", "x_start", "x_start_before", "noise"):
+    for column in ("a", "b", "c", "sigma"):
         found, wanted = getattr(dpmpp, column), getattr(ddpm, column)
         np.testing.assert_allclose(found[[0, -1]], wanted[[0, -1]], rtol=1e-5)
-    np.testing.assert_allclose(dpmpp.noise, ddpm.noise, rtol=1e-5)
-    assert (dpmpp.x_start_before[1:-1] < 0).all()
+    np.testing.assert_allclose(dpmpp.sigma, ddpm.sigma, rtol=1e-5)
+    assert (dpmpp.c[1:-1] < 0).all()
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -227,10 +227,10 @@ def test_one_and_two_steps_work(diffusion, sampler, steps):
     plan = make_steps(diffusion, sampler, steps)
     assert len(plan) == steps
     np.testing.assert_array_equal(plan.timesteps, [999, 499][:steps])
-    for column in (plan.x, plan.x_start, plan.x_start_before, plan.noise):
+    for column in (plan.a, plan.b, plan.c, plan.sigma):
         assert np.isfinite(column).all()
     # The last step leads to the clean image that the network predicts.
-    last = [plan.x[-1], plan.x_start[-1], plan.x_start_before[-1], plan.noise[-1]]
+    last = [plan.a[-1], plan.b[-1], plan.c[-1], plan.sigma[-1]]
     np.testing.assert_allclose(last, [0, 1, 0, 0], atol=1e-6)
 
 
@@ -248,9 +248,9 @@ def test_dpmpp_of_less_strength_begins_at_first_order(diffusion):
     """There is no step before, whose clean image could be extrapolated from."""
     whole = make_steps(diffusion, "dpmpp", 10)
     part = make_steps(diffusion, "dpmpp", 10, strength=0.5)
-    assert part.x_start_before[0] == 0 != whole.x_start_before[5]
-    np.testing.assert_array_equal(part.x_start_before[1:], whole.x_start_before[6:])
-    np.testing.assert_array_equal(part.x, whole.x[5:])
+    assert part.c[0] == 0 != whole.c[5]
+    np.testing.assert_array_equal(part.c[1:], whole.c[6:])
+    np.testing.assert_array_equal(part.a, whole.a[5:])
 
 
 @pytest.mark.parametrize(
