@@ -1,5 +1,7 @@
 """Runs a sampler's steps over the network, compiled once, for many images at a time."""
 
+from numbers import Integral
+
 import keras
 import numpy as np
 from keras import ops
@@ -73,12 +75,18 @@ class ReverseProcess:
             in [-1, 1] unless `clip_denoised` is off.
 
         Raises:
-            ValueError: When the sampler, `num_images` or an option is not possible.
+            ValueError: When the sampler, `num_images`, `seed` or an option is not
+                possible.
         """
         if num_images < 1 or batch_size < 1:
             raise ValueError(
                 "`num_images` and `batch_size` must be 1 or more. Received: "
                 f"num_images={num_images}, batch_size={batch_size}"
+            )
+        if not isinstance(seed, Integral) or not 0 <= seed <= 2**31 - num_images:
+            raise ValueError(
+                "`seed`, that of the first image, must be an integer, 0 or more, and "
+                f"the last image's at most 2**31 - 1. Received: seed={seed!r}"
             )
         plan = make_steps(self.diffusion, sampler, steps, **options)
         batches = self.batches(

@@ -253,6 +253,9 @@ def test_more_images_of_the_same_batch_size_compile_nothing():
         (dict(batch_size=0), "num_images=16, batch_size=0"),
         (dict(sampler="euler"), "sampler='euler'"),
         (dict(steps=13), "steps=13"),
+        (dict(seed=None), "seed=None"),
+        (dict(seed=-1), "seed=-1"),
+        (dict(seed=2**31 - 15), "seed=2147483633"),
     ],
 )
 def test_wrong_arguments_raise(process, arguments, received):
