@@ -4,7 +4,7 @@ import argparse
 
 from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError, nearest
-from ddpm_keras.samplers import SAMPLERS
+from ddpm_keras.samplers import DEFAULT_STEPS, SAMPLERS
 from ddpm_keras.weights import find_weights, read_config
 
 MAX_SEED = 2**31 - 1
@@ -38,6 +38,10 @@ def weights_parser(description):
 
 def add_sampler_flags(add):
     """Add the flags of every script that samples; `add` is `add_argument`."""
+    defaults = ", ".join(
+        f"{steps or 'all timesteps'} for {name}"
+        for name, steps in DEFAULT_STEPS.items()
+    )
     add(
         "--sampler",
         metavar="NAME",
@@ -50,8 +54,7 @@ def add_sampler_flags(add):
         metavar="N",
         type=int,
         help="network calls an image, 1 to the timesteps of the training (default: "
-        "the configuration's; for another sampler all timesteps for ddpm, 50 for "
-        "ddim, 20 for dpmpp)",
+        f"the configuration's; for another sampler {defaults})",
     )
     add(
         "--eta",
