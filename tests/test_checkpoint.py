@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were saved, or are told to be damaged: F7 to F10."""
+"""Checkpoints come back as they were saved, or are told to be damaged."""
 
 import subprocess
 import sys
@@ -155,7 +155,7 @@ def test_a_disk_that_changes_a_bit_is_found_before_pruning(tmp_path, monkeypatch
     assert content(tmp_path) == before
 
 
-# Damage: F7 to F10.
+# Damage.
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def damage(tmp_path):
 
 
 def test_checkpoint_cut_short_is_named_and_set_aside(damage):
-    """F7: at 80 lengths of the arrays and 40 of the manifest."""
+    """At 80 lengths of the arrays and 40 of the manifest."""
     check, files = damage
     cuts = 0
     for name, number in (("arrays.safetensors", 80), ("manifest.json", 40)):
@@ -197,7 +197,7 @@ def test_checkpoint_cut_short_is_named_and_set_aside(damage):
 
 
 def test_single_flipped_bit_is_found(damage):
-    """F8: 200 of 200, half of them in the manifest."""
+    """200 of 200, half of them in the manifest."""
     check, files = damage
     rng = np.random.default_rng(0)
     for name, data in files.items():
@@ -208,7 +208,7 @@ def test_single_flipped_bit_is_found(damage):
 
 
 def test_zeroed_hole_is_found(tmp_path):
-    """F8: 60 of 60 holes of 4 KiB, 50 of them in the arrays, at any place."""
+    """60 of 60 holes of 4 KiB, 50 of them in the arrays, at any place."""
     large = {"w": np.random.default_rng(0).normal(size=50_000)}
     save_steps(tmp_path, 1)
     save(tmp_path, 2, large, {f"fact {n}": n for n in range(1000)}, keep=2)
@@ -273,7 +273,6 @@ def test_arrays_of_other_names_shapes_or_dtypes_are_not_given_out(tmp_path, arra
 
 @pytest.mark.parametrize("name", ["arrays.safetensors", "manifest.json", "."])
 def test_missing_file_is_named_and_set_aside(tmp_path, name):
-    """F10."""
     save_steps(tmp_path, 1, 2)
     path = path_of(tmp_path, 2)
     for file in FILES:
@@ -316,7 +315,7 @@ def test_one_step_may_be_damaged_again_and_again(tmp_path):
 
 
 def test_no_whole_checkpoint_is_an_error_and_nothing_is_touched(tmp_path):
-    """F9: and the next start tells the same; it does not begin anew."""
+    """And the next start tells the same; it does not begin anew."""
     save_steps(tmp_path, 1, 2, 3)
     flip(path_of(tmp_path, 1) / "manifest.json", 9)
     flip(path_of(tmp_path, 2) / "arrays.safetensors", 9)
@@ -336,7 +335,7 @@ def test_no_whole_checkpoint_is_an_error_and_nothing_is_touched(tmp_path):
 
 
 def test_newer_format_is_told_and_left_alone(tmp_path):
-    """F10: an older checkpoint is not used in its place, which would lose work."""
+    """An older checkpoint is not used in its place, which would lose work."""
     save_steps(tmp_path, 1, 2, 3)
     reseal(path_of(tmp_path, 2), format=2)
     flip(path_of(tmp_path, 3) / "manifest.json", 9)

@@ -1,4 +1,4 @@
-"""Saves cut off by a crash, a power loss or a full disk: F2, F3, F11 and F20."""
+"""Saves cut off by a crash, a power loss or a full disk."""
 
 import errno
 import itertools
@@ -123,7 +123,7 @@ def test_power_loss_after_a_save_loses_nothing(scene, lose_names):
 
 @pytest.mark.parametrize("keep", [1, 3])
 def test_crash_while_pruning_leaves_the_new(tmp_path, keep):
-    """F20: never without a whole one, and never a half one with a name."""
+    """Never without a whole one, and never a half one with a name."""
     save_steps(tmp_path / "before", 1, 2, 3, 4)
     folder = shutil.copytree(tmp_path / "before", tmp_path / "a")
     with Disk() as disk:
@@ -175,7 +175,7 @@ def test_crash_while_setting_aside(tmp_path):
         assert names(folder) == ["step-00000001", *aside]
 
 
-# F11: a full disk.
+# A full disk.
 
 TAKES_ROOM = {"mkdir", "create", "write", "fsync", "rename"}
 

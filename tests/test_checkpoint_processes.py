@@ -1,4 +1,4 @@
-"""One process a run's folder, which may be killed at any moment: F13 and F2."""
+"""One process a run's folder, which may be killed at any moment."""
 
 import errno
 import os

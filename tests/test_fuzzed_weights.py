@@ -1,4 +1,4 @@
-"""F29: damaged weights of every format are refused in one line, or load correctly."""
+"""Damaged weights of every format are refused in one line, or load correctly."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""Runs that stop in every way, and go on: F1, F4 to F6, F11, F12 and F14 to F19.
+"""Runs that stop in every way, and go on.
 
 Each run is `train.py` in a process of its own, with real signals.
 """
@@ -150,7 +150,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.005)
 
 
-# F1: killed.
+# Killed.
 
 
 @times(10, 50)
@@ -183,7 +183,7 @@ def kill_until_it_ends(server, folder, rng, longest):
     pytest.fail("the run never ended")
 
 
-# F4 to F6: signals.
+# Signals.
 
 
 def start_and_wait_for_step(server, folder, step, *flags):
@@ -240,7 +240,7 @@ def test_signal_during_a_save_loses_nothing(server, whole, tmp_path, times):
         assert_as_whole(folder, whole)
 
 
-# F15 to F17: the places of a stop; what depends on the seed.
+# The places of a stop; what depends on the seed.
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ def test_another_seed_is_another_run(server, whole, tmp_path):
     assert (tmp_path / "run" / "log.csv").read_text() != (whole / "log.csv").read_text()
 
 
-# F14 and the like: refusals.
+# Refusals.
 
 
 def refusal(server, status, *argv):

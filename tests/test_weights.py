@@ -154,7 +154,7 @@ def test_find_weights(good, tmp_path):
     assert find_weights(good / "run") == good / "run" / "weights.safetensors"
 
 
-# F27: mistakes. Each makes `path` and returns the line that tells of it.
+# Mistakes. Each makes `path` and returns the line that tells of it.
 
 
 def another_architecture(path, good):
@@ -314,7 +314,7 @@ def test_mistakes(refusal, tmp_path, good, make):
     assert refusal(path) == line(path, words)
 
 
-# F28: hostile files.
+# Hostile files.
 
 HOSTILE = [
     *makers(hostile_hdf5),
