@@ -2,9 +2,9 @@
 
     python studies/variations.py --out runs/variations
 
-Trains the network of configs/flowers32.yaml on images of 16x16 for 30 epochs, once as
-it is and once for each change, and measures the averaged weights. Interrupted, it goes
-on where it was. Writes variations.csv.
+Trains the network of configs/flowers32.yaml on images of 16x16 for 30 epochs with an
+EMA of 0.99, once so and once for each change, and measures the averaged weights. An
+hour on two cores; interrupted, it goes on where it was. Writes variations.csv.
 """
 
 from commands import (
@@ -20,6 +20,9 @@ from commands import (
 COMMON = (
     *("--config", ROOT / "configs/flowers32.yaml"),
     *("--img_size", 16, "--num_epochs", 30, "--sample_every", 0),
+    # With 0.999 a quarter of the averaged weights would still be the first ones after
+    # so few steps, and hide what the other changes do.
+    *("--ema", 0.99),
 )
 CHANGES = {
     "nothing": (),
@@ -29,7 +32,7 @@ CHANGES = {
     "mean absolute error": ("--loss", "mean_absolute_error"),
     "Huber loss": ("--loss", "huber"),
     "dropout": ("--dropout", 0.1),
-    "faster EMA": ("--ema", 0.99),
+    "slower EMA": ("--ema", 0.999),
     # Of the images held out a part is the usual one; twice the epochs, the same steps.
     "half the images": ("--validation_fraction", 0.55, "--num_epochs", 61),
 }
