@@ -170,8 +170,8 @@ class Config(BaseModel):
         Takes("N", "an integer, 1 or more, or null"),
     ] = Field(
         None,
-        description="network calls an image; null: all for ddpm, 50 for ddim, "
-        "20 for dpmpp",
+        description="network calls an image; null: all timesteps for ddpm, 50 for "
+        "ddim, 20 for dpmpp",
     )
     sample_eta: Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")] = (
         Field(0.0, description="share of the ancestral noise, of ddim and dpmpp")

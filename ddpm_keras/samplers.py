@@ -13,8 +13,8 @@ Every step of every sampler here has the form
     x_prev = a x_t + b x_0 + c x_0_before + sigma z
 
 where x_0_before is the x_0 that the step before predicted. A sampler is a function that
-returns the four columns of these numbers, computed in float64, one row per step. A new
-one is such a function and its name in `SAMPLERS`.
+returns the four columns of these numbers, computed in float64, one row per step.
+docs/architecture.md says where a new one is to be named.
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ def ddim(abar, abar_prev, eta=0.0):
     `eta` scales sigma: 0 is deterministic, 1 is ancestral sampling.
     """
     sigma = eta * np.sqrt((1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev))
-    eps = np.sqrt(1.0 - abar_prev - sigma**2)
-    a = eps / np.sqrt(1.0 - abar)
+    eps_weight = np.sqrt(1.0 - abar_prev - sigma**2)
+    a = eps_weight / np.sqrt(1.0 - abar)
     b = np.sqrt(abar_prev) - a * np.sqrt(abar)
     return a, b, np.zeros_like(a), sigma
 
@@ -116,6 +116,14 @@ OPTIONS = {
     "dpmpp": {"eta": lambda value: 0.0 <= value <= 1.0},
 }
 DEFAULT_STEPS = {"ddpm": None, "ddim": 50, "dpmpp": 20}  # None: every timestep
+
+
+def tell_default_steps():
+    """`DEFAULT_STEPS` in words, for the help."""
+    return ", ".join(
+        f"{steps or 'all timesteps'} for {name}"
+        for name, steps in DEFAULT_STEPS.items()
+    )
 
 
 def spaced_timesteps(timesteps, steps, spacing="trailing"):

@@ -4,7 +4,7 @@ import argparse
 
 from ddpm_keras.config import load_config
 from ddpm_keras.errors import InputError, nearest
-from ddpm_keras.samplers import DEFAULT_STEPS, SAMPLERS
+from ddpm_keras.samplers import SAMPLERS, tell_default_steps
 from ddpm_keras.weights import find_weights, read_config
 
 MAX_SEED = 2**31 - 1
@@ -38,10 +38,6 @@ def weights_parser(description):
 
 def add_sampler_flags(add):
     """Add the flags of every script that samples; `add` is `add_argument`."""
-    defaults = ", ".join(
-        f"{steps or 'all timesteps'} for {name}"
-        for name, steps in DEFAULT_STEPS.items()
-    )
     add(
         "--sampler",
         metavar="NAME",
@@ -54,7 +50,7 @@ def add_sampler_flags(add):
         metavar="N",
         type=int,
         help="network calls an image, 1 to the timesteps of the training (default: "
-        f"the configuration's; for another sampler {defaults})",
+        f"the configuration's; for another sampler {tell_default_steps()})",
     )
     add(
         "--eta",
@@ -77,13 +73,18 @@ def one_of(names):
     """A flag's type that takes these names; what is near to one is told."""
 
     def check(name):
-        if name in names:
-            return name
-        near = nearest(name, names)
-        hint = f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
-        raise argparse.ArgumentTypeError(f"unknown name {name!r}; {hint}")
+        if name not in names:
+            raise argparse.ArgumentTypeError(unknown(name, names))
+        return name
 
     return check
+
+
+def unknown(name, names):
+    """Words for a name that is not among those known."""
+    near = nearest(name, names)
+    hint = f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
+    return f"unknown name {name!r}; {hint}"
 
 
 def weights_and_config(args):

@@ -270,10 +270,10 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
         ("--out new", "the following arguments are required: --weights"),
         ("--weights run", "the following arguments are required: --out"),
         ("--weight run", "unknown flag --weight: did you mean --weights?"),
-        (f"{FAST} --metrics kdi", "--metrics: unknown metric 'kdi'; did you mean kid?"),
+        (f"{FAST} --metrics kdi", "--metrics: unknown name 'kdi'; did you mean kid?"),
         (
             f"{FAST} --metrics kid,xyzzy",
-            "--metrics: unknown metric 'xyzzy'; use kid, fid, swd, prdc, bpd, nn",
+            "--metrics: unknown name 'xyzzy'; choose from kid, fid, swd, prdc, bpd, nn",
         ),
         (
             "--weights run --num-images 0",

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from ddpm_keras.errors import InputError, nearest, parse_args
+from ddpm_keras.errors import InputError, parse_args
 from ddpm_keras.files import can_be_written
 from ddpm_keras.shared_flags import (
     add_sampler_flags,
     check_first_seed,
+    unknown,
     weights_parser,
 )
 
@@ -104,9 +105,7 @@ def _choose_metrics(text):
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METRICS:
-            near = nearest(name, METRICS)
-            hint = f"did you mean {near}?" if near else f"use {', '.join(METRICS)}"
-            raise InputError(f"--metrics: unknown metric {name!r}; {hint}")
+            raise InputError(f"--metrics: {unknown(name, METRICS)}")
     return set(names)
 
 

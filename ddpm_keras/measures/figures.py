@@ -30,8 +30,8 @@ def save_bits_curve(path, likelihood):
     _save(path, figure)
 
 
-def save_closest_pairs(path, samples, training, findings, number=10):
-    """Show the samples with the smallest ratios above their nearest training images.
+def save_closest_pairs(path, samples, training, findings):
+    """Show the ten samples with the least ratios above their nearest training images.
 
     Args:
         path: The PNG to write.
@@ -39,9 +39,8 @@ def save_closest_pairs(path, samples, training, findings, number=10):
         training: uint8 array of the training images.
         findings: Dict from a label, such as `"pixels"`, to a `Memorisation` of these
             samples and images; each gives two rows.
-        number: Pairs of each.
     """
-    number = min(number, len(samples))
+    number = min(10, len(samples))
     figure = Figure(figsize=(1.1 * number + 0.9, 2.7 * len(findings)))
     grid = figure.subplots(2 * len(findings), number, squeeze=False)
     for k, (label, finding) in enumerate(findings.items()):

@@ -51,7 +51,6 @@ class VariationalBound:
     Args:
         network: The noise-predicting `keras.Model` over `[image_input, time_input]`.
         diffusion: The `GaussianDiffusion` that it was trained with.
-        clip_denoised: Whether the predicted clean images are clipped, as in sampling.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239), section 3.3
@@ -59,10 +58,9 @@ class VariationalBound:
           decoder, variance at t = 0 and clipping these are
     """
 
-    def __init__(self, network, diffusion, clip_denoised=True):
+    def __init__(self, network, diffusion):
         self.network = network
         self.diffusion = diffusion
-        self.clip_denoised = clip_denoised
         variance = np.asarray(diffusion.posterior_variance, "float64")
         # A process of one step has no other variance than beta.
         first = variance[1] if len(variance) > 1 else np.float64(diffusion.betas[0])
@@ -152,7 +150,7 @@ class VariationalBound:
         noisy_images = self.diffusion.q_sample(images, t, noise)
         pred_noise = self.network([noisy_images, t], training=False)
         mean, _, _ = self.diffusion.p_mean_variance(
-            ops.cast(pred_noise, "float32"), noisy_images, t, self.clip_denoised
+            ops.cast(pred_noise, "float32"), noisy_images, t
         )
         true_mean, _, _ = self.diffusion.q_posterior(images, noisy_images, t)
         true_log_variance = take_at(self._log_variances["posterior"], t)
