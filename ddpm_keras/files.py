@@ -29,9 +29,11 @@ def written_whole(path):
 
 
 def can_be_written(path):
-    """Whether the nearest folder that exists above a path may be written to."""
-    parent = next(p for p in Path(path).absolute().parents if p.exists())
-    return parent.is_dir() and os.access(parent, os.W_OK)
+    """Whether a file or a folder can be: as the nearest folder that exists allows."""
+    path = Path(path).absolute()
+    places = path.parents if path.is_file() else (path, *path.parents)
+    nearest = next(place for place in places if place.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 def remove_temporary_files(folder):

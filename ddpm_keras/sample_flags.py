@@ -220,7 +220,7 @@ def _check_outputs(args, seeds):
         if name is None:
             continue
         path = Path(name)
-        if not can_be_written(path):
+        if not can_be_written(path if path.suffix else path / "0.png"):
             raise InputError(f"{flag}: cannot write to {path}; name another place")
         is_folder = path.is_dir() and not path.suffix
         taken = any(path.iterdir()) if is_folder else path.exists()

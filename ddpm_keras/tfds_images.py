@@ -40,14 +40,16 @@ def load_tfds(name, splits, data_dir, height, width, channels):
     def fit(pixels):
         return fit_image(to_channels(pixels, channels), height, width)
 
-    resized = (
-        builder.as_dataset(split="+".join(splits), shuffle_files=False)
-        .map(
-            lambda example: tf.numpy_function(fit, [example["image"]], tf.uint8),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .batch(256)
-    )
+    try:
+        examples = builder.as_dataset(split="+".join(splits), shuffle_files=False)
+    except ValueError as error:  # not a possible slice, or an empty one
+        raise InputError(
+            f"splits: {splits} is not possible: {_first_line(error)}"
+        ) from error
+    resized = examples.map(
+        lambda example: tf.numpy_function(fit, [example["image"]], tf.uint8),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).batch(256)
     try:
         return np.concatenate(list(resized.as_numpy_iterator()))
     except tf.errors.OpError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_keras import __version__
-from ddpm_keras.errors import run_command
+from ddpm_keras.errors import InputError, run_command
 from ddpm_keras.measures.evaluate_flags import (
     OF_FEATURES,
     OF_REAL,
@@ -105,7 +105,10 @@ def main(argv=None):
     findings.write(out)
     for folder in (out, out.parent):
         if (folder / CONFIG).is_file():  # a run's folder, whose page shows measures
-            print(f"report: {write_report(folder)}")
+            try:
+                print(f"report: {write_report(folder)}")
+            except InputError as error:  # or is it none? What was measured is written
+                print(f"warning: no report: {error}", file=sys.stderr)
 
 
 def make_samples(args, network, diffusion, plan, stamp, findings):

@@ -1,8 +1,10 @@
 """Files that appear whole or not at all."""
 
+import os
+
 import pytest
 
-from ddpm_keras.files import written_whole
+from ddpm_keras.files import can_be_written, written_whole
 
 
 def test_file_is_there_at_the_end_and_not_before(tmp_path):
@@ -62,3 +64,15 @@ def test_failure_of_the_replacement_leaves_nothing(tmp_path):
     with pytest.raises(OSError), written_whole(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+
+
+def test_place_that_can_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "file").touch()
+    # As of a user who may write to the folder "open" alone; root may everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name == "open")
+    for place in ("open", "open/new", "open/new/file.png"):
+        assert can_be_written(tmp_path / place)
+    for place in ("closed", "closed/new", "new", "file", "file/new", "/"):
+        assert not can_be_written(tmp_path / place)

@@ -135,6 +135,12 @@ def test_unknown_split_is_told_with_those_there_are(tfds_dir):
     )
 
 
+@pytest.mark.parametrize("split", ["train[10%]", "train[:0]"])
+def test_impossible_slice_is_told(tfds_dir, split):
+    message = refusal(load_images, tfds_config(tfds_dir, splits=[split]))
+    assert message.startswith(f"splits: [{split!r}] is not possible: ")
+
+
 def test_unknown_data_set_is_told(tfds_dir):
     config = tfds_config(tfds_dir, dataset_name="oxford_flower")
     assert refusal(load_images, config) == (
