@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: pictures of samples, and checkpoints."""
+"""What happens beside the steps of a training: pictures, the log, checkpoints."""
 
 import contextlib
 import sys
@@ -60,7 +60,7 @@ class SampleGrid(keras.callbacks.Callback):
         try:
             save_png(path, grid)
         except OSError as error:
-            print(f"warning: {path}: {error}; training goes on", file=sys.stderr)
+            _warn(f"{path}: {error}")
             return
         if "ipykernel" in sys.modules:
             from IPython.display import Image, display
@@ -68,10 +68,22 @@ class SampleGrid(keras.callbacks.Callback):
             display(Image(str(path), width=max(256, grid.shape[1])))
 
 
+class Log(keras.callbacks.CSVLogger):
+    """Keras' `CSVLogger` with the same columns in every run.
+
+    A run that goes on may measure what it did not before, or no longer: the rows still
+    stand under their names.
+    """
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.keys = ["loss", "val_loss", "kid", "swd"]
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Saves a run so that it can go on from any step, and its weights for sampling.
 
-    Put it behind `CSVLogger`, whose row of an epoch must be there when the epoch's
+    Put it behind `Log`, whose row of an epoch must be there when the epoch's
     checkpoint is made, and before callbacks that a signal may cut short.
 
     Args:
@@ -104,7 +116,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.facts = {"best": None, **(facts or {})}
         self.stop = stop or StopSignal()
         self._saved_time = time.monotonic()
-        self._failures = 0
+        self._failures = 0  # checkpoints in a row that could not be saved
         self._patience = min(self.PATIENCE, steps_per_epoch)
         self._metrics = None
         self._cut_short = contextlib.ExitStack()
@@ -126,7 +138,13 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         if self.step % self._patience == 0:
-            self._refuse_divergence(logs)
+            if keras.backend.backend() != "jax":
+                self._refuse_divergence(logs)
+            elif not np.isfinite(float(logs["loss"])):
+                # Its variables lag behind, and to bring them up to date takes time:
+                # gradients that alone are not finite wait for the end of the epoch.
+                self.model.jax_state_sync()
+                self._refuse_divergence(logs)
         if self.step % self.steps_per_epoch:  # else `on_epoch_end` follows
             self.stop.check()
             if self._is_due():
@@ -147,9 +165,17 @@ class Checkpoints(keras.callbacks.Callback):
 
     def save(self, last=False):
         """Save now, unless this step is saved; `last` makes a failure an error."""
-        if self.step > self.saved_step:
-            self._attempt(self._save, last=last)
-            self._saved_time = time.monotonic()
+        if self.step == self.saved_step:
+            return
+        try:
+            self._save()
+            self._failures = 0
+        except (RunError, OSError) as error:  # a full disk may have room next time
+            self._failures += 1
+            if last or self._failures == 3:
+                raise RunError(f"{error}; make room and go on with --resume") from error
+            _warn(error)
+        self._saved_time = time.monotonic()
 
     def _keep_best(self, logs):
         measure = "kid" if "kid" in logs else "val_loss"
@@ -158,8 +184,11 @@ class Checkpoints(keras.callbacks.Callback):
         same = best is not None and best["measure"] == measure
         better = not same or value < best["value"]
         if np.isfinite(value) and better:
-            if self._attempt(self._save_weights, BEST_WEIGHTS):
+            try:
+                self._save_weights(BEST_WEIGHTS)
                 self.facts["best"] = {"measure": measure, "value": value}
+            except (RunError, OSError) as error:
+                _warn(error)
 
     def _is_due(self):
         every = self.config.save_every
@@ -177,39 +206,30 @@ class Checkpoints(keras.callbacks.Callback):
     def _save_weights(self, name):
         save_weights(self.model.ema_network, self.folder / name, self.config)
 
-    def _attempt(self, action, *args, last=False):
-        """Save, and return whether it worked; a full disk may have room next time."""
-        try:
-            action(*args)
-        except (RunError, OSError) as error:
-            self._failures += 1
-            if last or self._failures == 3:
-                raise RunError(f"{error}; make room and go on with --resume") from error
-            print(f"warning: {error}; training goes on", file=sys.stderr)
-            return False
-        self._failures = 0
-        return True
-
     def _refuse_divergence(self, logs):
-        # The mean over the epoch tells of a step that was left out; only then the
-        # optimizer is asked, for which JAX has to bring its variables up to date.
         loss, optimizer = float(logs["loss"]), self.model.optimizer
-        if np.isfinite(loss):
-            return
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()
         if isinstance(optimizer, SkipNonFinite):
             skipped = optimizer.skipped_in_a_row
             if skipped < self._patience:
                 return
             told = f"{skipped} steps in a row had no finite gradients"
         else:  # Keras' scaling of float16, which halves its scale with each such step
-            scale = float(optimizer.dynamic_scale.value)
+            scale = _number(optimizer.dynamic_scale)
             if scale >= 1.0:
                 return
             told = f"no gradients are finite, even with a loss scale of {scale:.3g}"
+        rate = _number(optimizer.learning_rate)
         raise RunError(
             f"step {self.step}: {told}; nothing was changed (loss {loss:.3g}, "
-            f"learning_rate {float(optimizer.learning_rate):.3g}); go on from the last "
-            "checkpoint with --resume and a lower --learning_rate"
+            f"learning_rate {rate:.3g}); go on from the last checkpoint with --resume "
+            "and a lower --learning_rate"
         )
+
+
+def _warn(error):
+    print(f"warning: {error}; training goes on", file=sys.stderr)
+
+
+def _number(variable):
+    """The number in a variable, of which replicas hold several."""
+    return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))

@@ -95,8 +95,7 @@ class DiffusionModel(keras.Model):
         if not scales and self.compute_dtype != "float16":
             optimizer = SkipNonFinite(optimizer)
         super().compile(optimizer, loss, **kwargs)
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
+        self.optimizer.build(self.trainable_variables)
         noise = ops.zeros((1, *self.network.output.shape[1:]))
         self.compute_loss(y=noise, y_pred=noise)
         self.compute_metrics(None, noise, noise)

@@ -60,7 +60,7 @@ class SkipNonFinite(keras.optimizers.LossScaleOptimizer):
     @property
     def skipped_in_a_row(self):
         """How many updates have been left out since the last one that was made."""
-        return int(self.step_counter.value)
+        return int(ops.convert_to_numpy(ops.convert_to_tensor(self.step_counter)))
 
     def scale_loss(self, loss):
         return loss

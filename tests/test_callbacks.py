@@ -1,4 +1,4 @@
-"""Pictures of samples, between epochs; `test_resume` has the checkpoints."""
+"""Pictures of samples, the log, and checkpoints that fail, between epochs."""
 
 import sys
 import types
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ddpm_keras import callbacks, checkpoint
-from ddpm_keras.callbacks import Checkpoints, SampleGrid
+from ddpm_keras.callbacks import Checkpoints, Log, SampleGrid
 from ddpm_keras.config import Config
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import RunError
@@ -146,7 +146,25 @@ def test_grid_is_shown_in_a_notebook(tmp_path, monkeypatch):
     assert shown == [str(tmp_path / f"epoch-000{n}.png") for n in (2, 4)]
 
 
-# Checkpoints that cannot be saved (F11); `test_resume` has the others.
+# The log.
+
+
+def test_a_run_that_goes_on_may_measure_something_else(tmp_path):
+    path = tmp_path / "log.csv"
+    measured = {"loss": 3.0, "val_loss": 4.0, "kid": 5.0, "swd": 6.0}
+    for start, logs in enumerate([{"loss": 1.0, "val_loss": 2.0}, measured]):
+        log = Log(str(path), append=start > 0)
+        log.on_train_begin()
+        log.on_epoch_end(start, logs)
+        log.on_train_end()
+    assert path.read_text().splitlines() == [
+        "epoch,loss,val_loss,kid,swd",
+        "0,1.0,2.0,NA,NA",
+        "1,3.0,4.0,5.0,6.0",
+    ]
+
+
+# Checkpoints that cannot be saved; `test_resume` has the others.
 
 
 @pytest.fixture
@@ -188,6 +206,32 @@ def test_third_failure_in_a_row_stops(checkpoints):
     assert str(error.value) == (
         "run: not saved (disk full); 9 bytes needed, 1 free; make room and go on with "
         "--resume"
+    )
+
+
+def test_best_weights_that_are_saved_do_not_hide_failures(checkpoints):
+    callback, errors = checkpoints
+    callback.set_params({"epochs": 99})
+    errors += [True] * 3
+    for callback.step in (9, 18):
+        logs = {"loss": 1.0, "val_loss": 1.0 / callback.step}
+        callback.on_epoch_end(callback.step // 9 - 1, logs)
+    assert callback.facts["best"]["value"] == 1.0 / 18
+    callback.step = 27
+    with pytest.raises(RunError, match="make room"):
+        callback.on_epoch_end(2, {"loss": 1.0, "val_loss": 0.0})
+
+
+def test_updates_that_fail_below_a_finite_loss_stop(checkpoints):
+    callback, _ = checkpoints
+    callback.model.optimizer.step_counter.assign(8)
+    callback.set_params({"epochs": 99})
+    callback.on_epoch_end(0, {"loss": 1.0})
+    callback.model.optimizer.step_counter.assign(9)
+    with pytest.raises(RunError) as error:
+        callback.on_epoch_end(1, {"loss": 1.0})
+    assert str(error.value).startswith(
+        "step 0: 9 steps in a row had no finite gradients; nothing was changed (loss 1,"
     )
 
 

@@ -59,11 +59,11 @@ def start(count, *argv, folder, output, **variables):
     return subprocess.Popen(command, env=os.environ | variables, cwd=folder)
 
 
-def train(count, *argv, folder):
-    """Train in a process with so many devices; the output."""
+def train(count, *argv, folder, status=0):
+    """Train in a process with so many devices, which is to end so; the output."""
     output = folder / "output"
-    status = start(count, *argv, folder=folder, output=output).wait()
-    assert status == 0, output.read_text()
+    found = start(count, *argv, folder=folder, output=output).wait()
+    assert found == status, output.read_text()
     return output.read_text()
 
 
@@ -114,6 +114,13 @@ def test_two_devices_do_what_one_does(tmp_path):
         assert "resumed: after step 8 of 12" in train(count, *flags, folder=tmp_path)
     last = Path("checkpoints", "step-00000012", "arrays.safetensors")
     assert_close(two / last, one / last)
+
+
+def test_divergence_of_two_devices_is_told(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    argv = ["--config", "tiny.yaml", "--learning_rate", 1e20, "--num_epochs", 9]
+    output = train(2, *argv, folder=tmp_path, status=1)
+    assert "steps in a row had no finite gradients; nothing was changed" in output
 
 
 @pytest.mark.skipif(not ON_JAX, reason="Keras trains on several hosts only there")
@@ -167,12 +174,12 @@ import numpy as np
 from ddpm_keras import Config, draw_flowers
 from ddpm_keras.data import make_batches
 from ddpm_keras.devices import distributed
-from ddpm_keras import training
+from ddpm_keras import build
 from training_server import build_convolution
-training.build_unet = build_convolution
+build.build_unet = build_convolution
 with distributed(4) as count:
     assert count == 2
-    model = training.build_model(Config(img_size=8, first_conv_channels=8, ema=0.5))
+    model = build.build_model(Config(img_size=8, first_conv_channels=8, ema=0.5))
     batches, steps = make_batches(draw_flowers(8, 8), 4, 3)
     model.fit(batches, steps_per_epoch=steps, epochs=3, verbose=0)
     for variable in [*model.variables, *model.optimizer.variables]:

@@ -2,15 +2,19 @@
 
 import csv
 
+import keras
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
-from ddpm_keras.callbacks import Checkpoints
+from ddpm_keras.callbacks import Checkpoints, Log
 from ddpm_keras.config import Config
+from ddpm_keras.errors import InputError
 from ddpm_keras.measures.features import load_extractor
 from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.measures.kernel_distance import kernel_distance
 from ddpm_keras.measures.sliced_wasserstein import sliced_wasserstein
+from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.petals import draw_flowers
 
 REAL = draw_flowers(24, 8)
@@ -49,15 +53,34 @@ def test_figures_are_those_of_the_measures():
     )
     images = np.uint8(np.clip(np.round((images + 1.0) * 127.5), 0, 255))
     extract = load_extractor("random:0", (8, 8, 3))
-    kid = kernel_distance(extract(REAL), extract(images)).mean
+    real = REAL[np.random.default_rng(5).permutation(24)]
+    kid = kernel_distance(extract(real), extract(images)).mean
     np.testing.assert_allclose(seen[4]["kid"], kid, rtol=1e-6)
-    swd = sliced_wasserstein(REAL, images[:24])["mean"]
+    swd = sliced_wasserstein(real, images[:24])["mean"]
     np.testing.assert_allclose(seen[4]["swd"], swd, rtol=1e-6)
+
+
+def test_real_images_of_all_kinds_are_compared_with():
+    """A folder's come sorted, a class after another."""
+    images = np.repeat(np.uint8([0, 255]), 64)[:, None, None, None]
+    images = np.broadcast_to(images, (128, 8, 8, 3))
+    real = MeasureSamples(images, Config(eval_every=1, eval_images=16)).real
+    assert len(real) == 32
+    assert 64 < real[:16].mean() < 191
+
+
+def test_too_few_real_images_are_refused():
+    with pytest.raises(InputError) as error:
+        MeasureSamples(REAL[:3], Config(eval_every=1))
+    assert str(error.value) == (
+        "eval_every: measures need 4 images or more to compare with; there are 3; use 0"
+    )
 
 
 def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
     class Model:
-        optimizer = None
+        optimizer = SkipNonFinite(keras.optimizers.SGD())
+        optimizer.build([])
         ema_network = make_network()
 
     config = Config(save_every=10**6)
@@ -77,11 +100,9 @@ def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
 
 
 def test_csv_has_the_figures(tmp_path):
-    import keras
-
     callbacks = [
         MeasureSamples(REAL, Config(eval_every=2, eval_images=16, seed=5)),
-        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+        Log(str(tmp_path / "log.csv")),
     ]
     model = FakeModel()
     model.stop_training = False
@@ -95,7 +116,7 @@ def test_csv_has_the_figures(tmp_path):
             callback.on_epoch_end(epoch, logs)
     with (tmp_path / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[:4] == ["epoch", "kid", "loss", "swd"]
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "kid", "swd"]
     assert [row["kid"] == "nan" for row in rows] == [True, False, False]
 
 
