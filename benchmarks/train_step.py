@@ -131,6 +131,8 @@ class Worker:
 
 def processor():
     """The processor's name, its cores, and the vector units that decide the speed."""
+    from ddpm_keras.devices import count_cores
+
     name, flags = "processor", ""
     if Path("/proc/cpuinfo").exists():
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -138,7 +140,7 @@ def processor():
             name = value.strip() if key.strip() == "model name" else name
             flags = value if key.strip() == "flags" else flags
     wide = "with" if "avx512f" in flags.split() else "without"
-    return f"{len(os.sched_getaffinity(0))} x {name} {wide} AVX-512"
+    return f"{count_cores()} x {name} {wide} AVX-512"
 
 
 def main():

@@ -43,6 +43,9 @@ Share = Annotated[
 Switch = Annotated[bool, Takes("BOOL", "true or false")]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_VALUE_LENGTH)]
 Name = Annotated[Text, Takes("NAME", "a name")]
+PathOrNone = Annotated[
+    Text | None, Takes("PATH", "a path (text; quote a number) or null")
+]
 
 
 class Config(BaseModel):
@@ -64,9 +67,7 @@ class Config(BaseModel):
     splits: Annotated[
         list[Text], Field(min_length=1), Takes("LIST", "a list of names")
     ] = Field(["train"], description="TFDS splits to train on, joined")
-    data_dir: Annotated[
-        Text | None, Takes("PATH", "a path (text; quote a number) or null")
-    ] = Field(
+    data_dir: PathOrNone = Field(
         None,
         description='the images of "folder", or the TFDS directory; '
         "null: TFDS_DATA_DIR or the TFDS default",
@@ -111,6 +112,11 @@ class Config(BaseModel):
         "nearest", description="how the way up enlarges"
     )
     activation: Name = Field("swish", description="a Keras activation")
+    initial_weights: PathOrNone = Field(
+        None,
+        description="start from these, a run folder or weights file of the same "
+        "network; null: at random",
+    )
 
     # Diffusion.
     total_timesteps: Count = Field(1000, description="noise steps of the process")
@@ -209,6 +215,13 @@ class Config(BaseModel):
             raise ValueError(
                 "sample_steps must be total_timesteps or fewer. Received: sample_steps="
                 f"{self.sample_steps}, total_timesteps={self.total_timesteps}"
+            )
+        most = max(self.num_samples, self.eval_images)
+        if self.seed + most > 2**31:
+            raise ValueError(
+                "seed, from which those of the samples count up, must end below "
+                f"2147483648. Received: seed={self.seed}, num_samples="
+                f"{self.num_samples}, eval_images={self.eval_images}"
             )
         if self.dataset_name == "folder" and self.data_dir is None:
             raise ValueError(

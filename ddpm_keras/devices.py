@@ -127,3 +127,10 @@ def draw_share(draw, shape):
     numbers = draw((batch_size * replica.num_replicas_in_sync, *others))
     first = batch_size * replica.replica_id_in_sync_group
     return numbers[first : first + batch_size]
+
+
+def count_cores():
+    """The processors of this process; macOS knows only those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

@@ -1,14 +1,14 @@
 """A run, from its configuration to trained weights, in its folder."""
 
 import hashlib
-import os
 import sys
 from importlib.metadata import version
 
 import keras
 
 from ddpm_keras import checkpoint
-from ddpm_keras.callbacks import Checkpoints, SampleGrid
+from ddpm_keras.build import build_model, check_names
+from ddpm_keras.callbacks import Checkpoints, Log, SampleGrid
 from ddpm_keras.data import (
     check_fills_batch,
     load_images_and_skipped,
@@ -16,20 +16,19 @@ from ddpm_keras.data import (
     make_validation_batches,
     split_images,
 )
-from ddpm_keras.devices import check_same_step, distributed, join_hosts
-from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.devices import check_same_step, count_cores, distributed, join_hosts
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import remove_temporary_files, written_whole
 from ddpm_keras.measures.in_training import MeasureSamples
-from ddpm_keras.model import DiffusionModel
-from ddpm_keras.optimizers import Adam
 from ddpm_keras.report import REPORT, Report, write_report
 from ddpm_keras.run_folder import write_config
 from ddpm_keras.samplers import configured_options
 from ddpm_keras.stop_signal import Stopped, StopSignal
 from ddpm_keras.training_state import load_state
-from ddpm_keras.unet import build_unet
-from ddpm_keras.weights import RUN_WEIGHTS, save_weights
+from ddpm_keras.weights import RUN_WEIGHTS, load_weights, save_weights
+
+# With fewer images held out, samples are measured against those to train on.
+LEAST_HELD_OUT = 16
 
 
 def train(config, folder):
@@ -75,6 +74,9 @@ def _go_on(config, folder, model, images, held_out):
     steps_per_epoch = len(images) // config.batch_size
     last_step = steps_per_epoch * config.num_epochs
     first_step, facts = restore_run(folder, model, facts)
+    if config.initial_weights and not first_step:
+        for network in (model.network, model.ema_network):
+            load_weights(network, config.initial_weights)
     write_config(folder, config)  # only now that nothing refuses to go on
     epochs_done, steps_done = divmod(first_step, steps_per_epoch)
     grids = SampleGrid(
@@ -104,10 +106,11 @@ def _go_on(config, folder, model, images, held_out):
         checkpoints = Checkpoints(
             folder, config, steps_per_epoch, first_step, facts, stop
         )
-        log = keras.callbacks.CSVLogger(str(folder / "log.csv"), append=first_step > 0)
+        log = Log(str(folder / "log.csv"), append=first_step > 0)
         callbacks = [log, checkpoints, grids, Report(folder, grids)]
         if config.eval_every:  # first: the log takes its figures
-            real = held_out if len(held_out) >= 16 else images
+            enough = len(held_out) >= LEAST_HELD_OUT
+            real = held_out if enough else images
             callbacks.insert(0, MeasureSamples(real, config))
         if config.tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
@@ -125,57 +128,6 @@ def _go_on(config, folder, model, images, held_out):
         print(f"samples: {grids.path(config.num_epochs)}")
     print(f"report: {folder / REPORT}")
     return 0
-
-
-def check_names(config):
-    """Look up what a configuration names of Keras, before anything takes time.
-
-    Raises:
-        InputError: When Keras has no such activation or optimizer.
-    """
-    for key, get, example in (
-        ("activation", keras.activations.get, "swish"),
-        ("optimizer", keras.optimizers.get, "adam"),
-    ):
-        name = getattr(config, key)
-        try:
-            get(name)
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{key}: Keras has no {name!r}; use a name such as {example}"
-            ) from error
-
-
-def build_model(config):
-    """The compiled `DiffusionModel` of a configuration, with weights of its seed."""
-    keras.utils.set_random_seed(config.seed)
-    policy = keras.config.dtype_policy()
-    if config.mixed_precision != "none":
-        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
-    try:
-        network = build_unet(**config.unet_arguments())
-        diffusion = GaussianDiffusion(**config.diffusion_arguments())
-        model = DiffusionModel(
-            network, None, diffusion, ema=config.ema, seed=config.seed, name="ddpm"
-        )
-        model.compile(loss=config.loss, optimizer=build_optimizer(config))
-    finally:
-        keras.config.set_dtype_policy(policy)
-    return model
-
-
-def build_optimizer(config):
-    """The Keras optimizer of a configuration."""
-    rate, steps = config.learning_rate, config.learning_rate_warmup_steps
-    if steps:  # which Keras has as a decay upwards
-        rate = keras.optimizers.schedules.PolynomialDecay(rate / steps, steps, rate)
-    accumulated = config.gradient_accumulation_steps
-    kind = type(keras.optimizers.get(config.optimizer))
-    return (Adam if kind is keras.optimizers.Adam else kind)(
-        learning_rate=rate,
-        global_clipnorm=config.grad_clip,
-        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
-    )
 
 
 def restore_run(folder, model, facts):
@@ -266,16 +218,9 @@ def _machine():
     packages = ["keras", "numpy", keras.backend.backend()]
     return {
         "backend": keras.backend.backend(),
-        "cores": _cores(),
+        "cores": count_cores(),
         **{name: version(name) for name in packages},
     }
-
-
-def _cores():
-    """The processors of this process; macOS knows only those of the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _warn(text):

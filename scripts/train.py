@@ -73,11 +73,14 @@ def main(argv=None):
             "or leave the key out"
         )
     from ddpm_keras.data import check_data_set
+    from ddpm_keras.weights import find_weights
 
     check_data_set(config)
     if args.resume:
         folder = resume_run_folder(config, args.run_dir)
     else:
+        if config.initial_weights:
+            find_weights(config.initial_weights)
         folder = make_run_folder(config, Path(args.config).stem, args.run_dir)
 
     # Loaded only now: a mistake above is told at once, not after seconds.
@@ -88,7 +91,8 @@ def main(argv=None):
         with lock(folder):
             return train(config, folder)
     finally:
-        discard_unused(folder)
+        if not args.resume:
+            discard_unused(folder)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_shipped_files_load_and_round_trip(path, tmp_path):
     [
         {},
         dict(img_size=[48, 64], splits=["train", "test[:50%]"], sample_steps=50),
-        dict(learning_rate=3e-5, clip_max=1e22, seed=2**31 - 1, tensorboard=True),
+        dict(learning_rate=3e-5, clip_max=1e22, seed=2**31 - 256, tensorboard=True),
         *(
             dict(data_dir=text)
             for text in (
@@ -299,6 +299,11 @@ def test_values_have_yaml_1_2_types(tmp_path, line, key, value):
             "total_timesteps: 10\nsample_steps: 11",
             "x.yaml:2: sample_steps must be total_timesteps or fewer. "
             "Received: sample_steps=11, total_timesteps=10",
+        ),
+        (
+            "seed: 2147483393",
+            "x.yaml:1: seed, from which those of the samples count up, must end below "
+            "2147483648. Received: seed=2147483393, num_samples=16, eval_images=256",
         ),
         (
             "dataset_name: folder",

@@ -105,7 +105,7 @@ def test_configuration_is_kept_beside_and_inside_the_weights(trained):
 def test_log_has_a_row_an_epoch_and_the_loss_falls(trained):
     rows = read_log(trained[0])
     assert [row["epoch"] for row in rows] == ["0", "1"]
-    assert list(rows[0]) == ["epoch", "loss", "val_loss"]
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "kid", "swd"]
     losses = np.array([[float(row[k]) for k in ("loss", "val_loss")] for row in rows])
     # The network begins with 0 for an answer, and the noise's variance is 1.
     assert (0.3 < losses).all() and (losses < 1.3).all()
@@ -164,6 +164,25 @@ def test_run_folder_is_all_that_sampling_needs(trained, tmp_path, monkeypatch):
         pixels = np.asarray(image)
     with Image.open("moved/samples/epoch-0002.png") as image:
         np.testing.assert_array_equal(pixels, np.asarray(image))
+
+
+def test_training_starts_from_given_weights(trained):
+    run, _ = trained
+    flags = f"--initial_weights {run} --learning_rate 1e-12 --num_epochs 1"
+    train(f"--config tiny.yaml --run-dir continued {flags} --seed 3")
+    before, after = (
+        load_file(folder / "weights.safetensors") for folder in (run, Path("continued"))
+    )
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_allclose(after[name], array, atol=1e-6, err_msg=name)
+
+
+def test_weights_of_another_network_are_refused_and_leave_no_run(trained):
+    flags = f"--initial_weights {trained[0]} --first_conv_channels 16"
+    _, error = train(f"--config tiny.yaml --run-dir other {flags}", 2)
+    assert "weights.safetensors" in error and len(error.splitlines()) == 1
+    assert not Path("other").exists()
 
 
 def test_folder_of_images_without_validation(tmp_path):

@@ -14,7 +14,7 @@ import sys
 import keras
 from load_script import load_script
 
-from ddpm_keras import training
+from ddpm_keras import build
 from ddpm_keras.errors import run_command
 
 
@@ -33,7 +33,7 @@ def train(argv, output):
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    training.build_unet = build_convolution
+    build.build_unet = build_convolution
     status = run_command(load_script("train").main, argv)
     sys.stdout.flush()
     return status
