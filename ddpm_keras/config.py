@@ -183,7 +183,9 @@ class Config(BaseModel):
         Field(0.0, description="share of the ancestral noise, of ddim and dpmpp")
     )
     eval_every: CountOrZero = Field(
-        0, description="epochs between measures (KID, SWD) of samples; 0: never"
+        0,
+        description="epochs between measures (KID, SWD) of samples, against the images "
+        "held out if there are 16 or more; 0: never",
     )
     eval_images: Annotated[int, Field(ge=16), Takes("N", "an integer, 16 or more")] = (
         Field(256, description="samples that are measured, by 20 steps of dpmpp")
