@@ -288,6 +288,7 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ("--weights run --strip a.png --out a.png", "--strip: a.png is the file of"),
         ("--weights run --strip old.png", "--strip: old.png exists; name another"),
         ("--weights run --out a.jpg", "--out: a.jpg must end in .png"),
+        ("--weights run --out /", "--out: / exists; name another"),
         ("--weights run --out old.png", "--out: old.png exists; name another"),
         ("--weights nowhere", "nowhere: no such file or folder; check the path"),
         ("--weights empty", "empty: no weights.safetensors in this folder"),

@@ -296,6 +296,7 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
 # Mistakes.
 
 
+@pytest.mark.usefixtures("trained")  # whose folders stay
 @pytest.mark.parametrize(
     "argv, told",
     [
@@ -313,6 +314,7 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
             "--config tiny.yaml --dataset_name folder --data_dir nowhere",
             "data_dir: 0 images found in nowhere",
         ),
+        ("--config tiny.yaml --initial_weights no", "no: no such file or folder"),
         ("--config tiny.yaml --run-dir .", "--run-dir: . is not empty"),
         ("--config tiny.yaml --run-dir tiny.yaml", "--run-dir: cannot"),
     ],
@@ -327,6 +329,13 @@ def test_mistake_is_one_line_and_status_2(workplace, argv, told):
     assert error.startswith("error: ") and told in error
     assert error.endswith("\n") and error.count("\n") == 1
     assert files() == before
+
+
+def test_start_with_resume_that_fails_keeps_the_folder(tmp_path):
+    (tmp_path / "config.yaml").write_text(f"{TINY}optimizer: adma\n")
+    _, error = train(f"--run-dir {tmp_path} --resume", status=2)
+    assert "Keras has no 'adma'" in error
+    assert (tmp_path / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize(
