@@ -5,7 +5,7 @@
 
 Measures 128 images of every sampler and number of steps, and times 16 of them once
 everything is compiled. Half an hour on two cores, most of it 1,000 steps of ddpm.
-Writes samplers.csv and samplers.png, where the last row is of real images.
+Writes samplers.csv, whose last row is of real images, and samplers.png.
 """
 
 import time
