@@ -105,6 +105,15 @@ def test_page_of_the_run_shows_the_measures(tmp_path):
     assert "measures/metrics.json" in page and f"{value:.4g}" in page
 
 
+def test_configuration_of_something_else_beside_is_a_warning(tmp_path):
+    save_run(tmp_path / "run", CONFIG)
+    (tmp_path / "config.yaml").write_text("shop: flowers\n")
+    flags = f"--metrics swd --num-images 4 --steps 1 --weights {tmp_path}/run"
+    _, errors = evaluate(f"{flags} --out {tmp_path}/measures")
+    assert f"warning: no report: {tmp_path}/config.yaml:1: unknown key" in errors
+    assert metrics_of(tmp_path / "measures")["results"]
+
+
 def test_file_tells_the_protocol(whole):
     protocol = whole[1]["protocol"]
     assert protocol["data"] | {"splits": None} == {
