@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from ddpm_keras.checkpoint import save
-from ddpm_keras.errors import RunError
+from ddpm_keras.devices import read_variable
+from ddpm_keras.errors import RunError, warn
 from ddpm_keras.images import make_grid, save_png
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.stop_signal import StopSignal
@@ -60,7 +61,7 @@ class SampleGrid(keras.callbacks.Callback):
         try:
             save_png(path, grid)
         except OSError as error:
-            _warn(f"{path}: {error}")
+            warn(f"{path}: {error}; training goes on")
             return
         if "ipykernel" in sys.modules:
             from IPython.display import Image, display
@@ -174,7 +175,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._failures += 1
             if last or self._failures == 3:
                 raise RunError(f"{error}; make room and go on with --resume") from error
-            _warn(error)
+            warn(f"{error}; training goes on")
         self._saved_time = time.monotonic()
 
     def _keep_best(self, logs):
@@ -188,7 +189,7 @@ class Checkpoints(keras.callbacks.Callback):
                 self._save_weights(BEST_WEIGHTS)
                 self.facts["best"] = {"measure": measure, "value": value}
             except (RunError, OSError) as error:
-                _warn(error)
+                warn(f"{error}; training goes on")
 
     def _is_due(self):
         every = self.config.save_every
@@ -214,22 +215,13 @@ class Checkpoints(keras.callbacks.Callback):
                 return
             told = f"{skipped} steps in a row had no finite gradients"
         else:  # Keras' scaling of float16, which halves its scale with each such step
-            scale = _number(optimizer.dynamic_scale)
+            scale = float(read_variable(optimizer.dynamic_scale))
             if scale >= 1.0:
                 return
             told = f"no gradients are finite, even with a loss scale of {scale:.3g}"
-        rate = _number(optimizer.learning_rate)
+        rate = float(read_variable(optimizer.learning_rate))
         raise RunError(
             f"step {self.step}: {told}; nothing was changed (loss {loss:.3g}, "
             f"learning_rate {rate:.3g}); go on from the last checkpoint with --resume "
             "and a lower --learning_rate"
         )
-
-
-def _warn(error):
-    print(f"warning: {error}; training goes on", file=sys.stderr)
-
-
-def _number(variable):
-    """The number in a variable, of which replicas hold several."""
-    return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))

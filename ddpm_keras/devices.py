@@ -129,6 +129,11 @@ def draw_share(draw, shape):
     return numbers[first : first + batch_size]
 
 
+def read_variable(variable):
+    """A variable as a NumPy array, also where each device holds a copy of it."""
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))
+
+
 def count_cores():
     """The processors of this process; macOS knows only those of the machine."""
     if hasattr(os, "sched_getaffinity"):

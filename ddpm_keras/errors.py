@@ -21,6 +21,11 @@ def short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def warn(text: str) -> None:
+    """Tells of trouble that stops nothing, in one line on stderr."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The name most like a mistyped one, or None when none is like it."""
     return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)

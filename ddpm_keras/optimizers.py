@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ddpm_keras.devices import read_variable
+
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class Adam(keras.optimizers.Adam):
@@ -60,7 +62,7 @@ class SkipNonFinite(keras.optimizers.LossScaleOptimizer):
     @property
     def skipped_in_a_row(self):
         """How many updates have been left out since the last one that was made."""
-        return int(ops.convert_to_numpy(ops.convert_to_tensor(self.step_counter)))
+        return int(read_variable(self.step_counter))
 
     def scale_loss(self, loss):
         return loss

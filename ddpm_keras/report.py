@@ -2,7 +2,6 @@
 
 import html
 import json
-import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 from ddpm_keras.config import Config, load_config
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, warn
 from ddpm_keras.files import written_whole
 from ddpm_keras.loss_curves import read_log, save_curves
 from ddpm_keras.measures.evaluation import with_error
@@ -71,8 +70,7 @@ class Report(keras.callbacks.Callback):
         try:
             write_report(self.folder)
         except (OSError, InputError) as error:
-            path = self.folder / REPORT
-            print(f"warning: {path}: {error}; training goes on", file=sys.stderr)
+            warn(f"{self.folder / REPORT}: {error}; training goes on")
         self._stale = False
 
 

@@ -17,7 +17,7 @@ from ddpm_keras.data import (
     split_images,
 )
 from ddpm_keras.devices import check_same_step, count_cores, distributed, join_hosts
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, warn
 from ddpm_keras.files import remove_temporary_files, written_whole
 from ddpm_keras.measures.in_training import MeasureSamples
 from ddpm_keras.report import REPORT, Report, write_report
@@ -75,8 +75,8 @@ def _go_on(config, folder, model, images, held_out):
     last_step = steps_per_epoch * config.num_epochs
     first_step, facts = restore_run(folder, model, facts)
     if config.initial_weights and not first_step:
-        for network in (model.network, model.ema_network):
-            load_weights(network, config.initial_weights)
+        load_weights(model.network, config.initial_weights)
+        model.ema_network.set_weights(model.network.get_weights())
     write_config(folder, config)  # only now that nothing refuses to go on
     epochs_done, steps_done = divmod(first_step, steps_per_epoch)
     grids = SampleGrid(
@@ -146,7 +146,7 @@ def restore_run(folder, model, facts):
             not of the same step on every host.
     """
     remove_temporary_files(folder)
-    found = checkpoint.restore(folder, warn=_warn)
+    found = checkpoint.restore(folder, warn=warn)
     check_same_step(found[0] if found else 0)
     if found is None:
         return 0, facts
@@ -162,7 +162,7 @@ def restore_run(folder, model, facts):
         f"{key} {was.get(key)} -> {now[key]}" for key in now if was.get(key) != now[key]
     ]
     if other:
-        _warn(f"{', '.join(other)}: the run goes on, not bit for bit as before")
+        warn(f"{', '.join(other)}: the run goes on, not bit for bit as before")
     return step, {**facts, "best": before["best"]}
 
 
@@ -221,7 +221,3 @@ def _machine():
         "cores": count_cores(),
         **{name: version(name) for name in packages},
     }
-
-
-def _warn(text):
-    print(f"warning: {text}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from ddpm_keras.devices import read_variable
 from ddpm_keras.errors import InputError
 
 
@@ -15,8 +16,7 @@ def state_arrays(model):
         out for its infinite loss has spoilt the metrics: they are 0 then.
     """
     arrays = {
-        name: keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))
-        for name, variable in _variables(model).items()
+        name: read_variable(variable) for name, variable in _variables(model).items()
     }
     metrics = {n: a for n, a in arrays.items() if n.startswith("metrics/")}
     if not all(np.isfinite(array).all() for array in metrics.values()):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_keras import __version__
-from ddpm_keras.errors import InputError, run_command
+from ddpm_keras.errors import InputError, run_command, warn
 from ddpm_keras.measures.evaluate_flags import (
     OF_FEATURES,
     OF_REAL,
@@ -108,7 +108,7 @@ def main(argv=None):
             try:
                 print(f"report: {write_report(folder)}")
             except InputError as error:  # or is it none? What was measured is written
-                print(f"warning: no report: {error}", file=sys.stderr)
+                warn(f"no report: {error}")
 
 
 def make_samples(args, network, diffusion, plan, stamp, findings):

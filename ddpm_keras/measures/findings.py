@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import sys
 
+from ddpm_keras.errors import warn
 from ddpm_keras.files import written_whole
 from ddpm_keras.measures.evaluate_flags import RESULTS
 from ddpm_keras.measures.evaluation import with_error
@@ -29,7 +29,7 @@ class Findings:
     def warn(self, text):
         """Keep a warning, and print it."""
         self.warnings.append(text)
-        print(f"warning: {text}", file=sys.stderr)
+        warn(text)
 
     def write(self, out):
         """Print the table, and write `metrics.json` and the figures into a folder."""
