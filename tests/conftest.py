@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ddpm_keras  # noqa: F401  (before Keras: it chooses TensorFlow's kernels)
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
