@@ -19,7 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from train_step import processor
 
 from ddpm_keras.config import Config
-from ddpm_keras.data import load_images, make_batches
+from ddpm_keras.data import load_images
+from ddpm_keras.data.batches import make_batches
 
 
 def main():

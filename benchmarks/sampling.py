@@ -21,10 +21,11 @@ from diffusers_unet import build_theirs  # noqa: E402
 from keras import ops  # noqa: E402
 from train_step import NETWORK, processor  # noqa: E402
 
+from ddpm_keras.denoiser import Denoiser  # noqa: E402
 from ddpm_keras.diffusion import GaussianDiffusion  # noqa: E402
-from ddpm_keras.reverse import ReverseProcess  # noqa: E402
+from ddpm_keras.networks.unet import build_unet  # noqa: E402
 from ddpm_keras.samplers import make_steps  # noqa: E402
-from ddpm_keras.unet import build_unet  # noqa: E402
+from ddpm_keras.sampling import ReverseProcess  # noqa: E402
 
 EVERY = 20  # steps between two looks at the images, as sample.py has it for 1,000
 NETWORKS = {
@@ -42,7 +43,7 @@ NETWORKS = {
 def ours(network, num_images, steps):
     """A function that samples `steps` timesteps and returns seconds for each."""
     diffusion = GaussianDiffusion()
-    process = ReverseProcess(network, diffusion)
+    process = ReverseProcess(Denoiser(network, diffusion))
     plan = make_steps(diffusion, "ddpm", steps)
     seeds = np.arange(num_images)
 

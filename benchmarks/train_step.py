@@ -37,7 +37,7 @@ def train_ours(args, took):
     import keras
     import numpy as np
 
-    from ddpm_keras import DiffusionModel, GaussianDiffusion, build_unet, make_batches
+    from ddpm_keras import DiffusionModel, build_unet, make_batches
     from ddpm_keras.optimizers import Adam
 
     class Timer(keras.callbacks.Callback):
@@ -52,7 +52,7 @@ def train_ours(args, took):
     if args.mixed_precision != "float32":
         keras.config.set_dtype_policy(args.mixed_precision)
     network = build_unet(**NETWORK)
-    model = DiffusionModel(network, None, GaussianDiffusion(), seed=0)
+    model = DiffusionModel(network, seed=0)
     jit = {"auto": "auto", "on": True, "off": False}[args.jit]
     model.compile(loss="mean_squared_error", optimizer=Adam(2e-4), jit_compile=jit)
     images = np.random.default_rng(0).integers(
@@ -131,7 +131,7 @@ class Worker:
 
 def processor():
     """The processor's name, its cores, and the vector units that decide the speed."""
-    from ddpm_keras.devices import count_cores
+    from ddpm_keras.backend import count_cores
 
     name, flags = "processor", ""
     if Path("/proc/cpuinfo").exists():

@@ -6,7 +6,6 @@ Neither Keras nor TensorFlow is imported here, so that a mistake is told at once
 import argparse
 import io
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -14,18 +13,21 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from annotated_types import Predicate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ddpm_keras.checks import check_unet, height_and_width
-from ddpm_keras.errors import InputError, nearest, short
+from ddpm_keras.errors import ArgumentError, InputError, nearest, short
+from ddpm_keras.networks import NETWORKS
+from ddpm_keras.networks.unet_arguments import height_and_width
 from ddpm_keras.plain_yaml import (
     MAX_VALUE_LENGTH,
     plain_yaml,
     read_mapping,
     read_value,
 )
+from ddpm_keras.samplers import SAMPLERS, default_steps_text
+from ddpm_keras.schedules import SCHEDULES
 
 
 class Takes(NamedTuple):
-    """What a key takes: `metavar` for the help, `words` for the help and errors."""
+    """The values a key takes: `metavar` in the help, `words` there and in errors."""
 
     metavar: str
     words: str
@@ -93,6 +95,7 @@ class Config(BaseModel):
     batch_size: Count = Field(32, description="images a step")
 
     # Network.
+    network: Literal[*NETWORKS] = Field("unet", description="which network")
     first_conv_channels: Count = Field(
         64, description="channels of the stem, which the multipliers multiply"
     )
@@ -120,7 +123,7 @@ class Config(BaseModel):
 
     # Diffusion.
     total_timesteps: Count = Field(1000, description="noise steps of the process")
-    schedule: Literal["linear", "cosine"] = Field(
+    schedule: Literal[*SCHEDULES] = Field(
         "linear", description="how the noise variance grows; beta_* are for linear"
     )
     beta_start: Positive = Field(1e-4, description="noise variance of the first step")
@@ -168,16 +171,13 @@ class Config(BaseModel):
         10, description="epochs between pictures of samples; 0: never"
     )
     num_samples: Count = Field(16, description="images in such a picture")
-    sampler: Literal["ddpm", "ddim", "dpmpp"] = Field(
-        "ddpm", description="how images are sampled"
-    )
+    sampler: Literal[*SAMPLERS] = Field("ddpm", description="how images are sampled")
     sample_steps: Annotated[
         AtLeast1 | None,
         Takes("N", "an integer, 1 or more, or null"),
     ] = Field(
         None,
-        description="network calls an image; null: all timesteps for ddpm, 50 for "
-        "ddim, 20 for dpmpp",
+        description=f"network calls an image; null: {default_steps_text()}",
     )
     sample_eta: Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")] = (
         Field(0.0, description="share of the ancestral noise, of ddim and dpmpp")
@@ -199,36 +199,38 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check_keys_together(self) -> Self:
-        # As in check_unet, "Received:" names the keys: _tell looks there for them.
-        arguments = self.unet_arguments()
-        del arguments["activation"]  # which Keras has to know
-        check_unet(**arguments)
+        NETWORKS[self.network].check(**self.network_arguments())
         if not self.beta_start <= self.beta_end < 1:
-            raise ValueError(
-                "beta_start must not be above beta_end, and beta_end below 1. "
-                f"Received: beta_start={self.beta_start}, beta_end={self.beta_end}"
+            raise ArgumentError(
+                "beta_start must not be above beta_end, and beta_end below 1.",
+                beta_start=self.beta_start,
+                beta_end=self.beta_end,
             )
         if self.clip_min >= self.clip_max:
-            raise ValueError(
-                "clip_min must be below clip_max. Received: "
-                f"clip_min={self.clip_min}, clip_max={self.clip_max}"
+            raise ArgumentError(
+                "clip_min must be below clip_max.",
+                clip_min=self.clip_min,
+                clip_max=self.clip_max,
             )
         if (self.sample_steps or 1) > self.total_timesteps:
-            raise ValueError(
-                "sample_steps must be total_timesteps or fewer. Received: sample_steps="
-                f"{self.sample_steps}, total_timesteps={self.total_timesteps}"
+            raise ArgumentError(
+                "sample_steps must be total_timesteps or fewer.",
+                sample_steps=self.sample_steps,
+                total_timesteps=self.total_timesteps,
             )
-        most = max(self.num_samples, self.eval_images)
-        if self.seed + most > 2**31:
-            raise ValueError(
+        if self.seed + max(self.num_samples, self.eval_images) > 2**31:
+            raise ArgumentError(
                 "seed, from which those of the samples count up, must end below "
-                f"2147483648. Received: seed={self.seed}, num_samples="
-                f"{self.num_samples}, eval_images={self.eval_images}"
+                "2147483648.",
+                seed=self.seed,
+                num_samples=self.num_samples,
+                eval_images=self.eval_images,
             )
         if self.dataset_name == "folder" and self.data_dir is None:
-            raise ValueError(
-                "dataset_name 'folder' needs data_dir, the folder of the images. "
-                "Received: dataset_name='folder', data_dir=None"
+            raise ArgumentError(
+                "dataset_name 'folder' needs data_dir, the folder of the images.",
+                dataset_name=self.dataset_name,
+                data_dir=self.data_dir,
             )
         return self
 
@@ -237,24 +239,12 @@ class Config(BaseModel):
         """Height, width and channels of the images."""
         return *height_and_width(self.img_size), self.img_channels
 
-    def unet_arguments(self) -> dict[str, Any]:
-        """What `build_unet` takes."""
-        names = (
-            "img_size",
-            "img_channels",
-            "first_conv_channels",
-            "channel_multiplier",
-            "has_attention",
-            "num_res_blocks",
-            "norm_groups",
-            "dropout",
-            "interpolation",
-            "activation",
-        )
-        return {name: getattr(self, name) for name in names}
+    def network_arguments(self) -> dict[str, Any]:
+        """The arguments of the network's builder."""
+        return {key: getattr(self, key) for key in NETWORKS[self.network].keys}
 
     def diffusion_arguments(self) -> dict[str, Any]:
-        """What `GaussianDiffusion` takes."""
+        """The arguments of `GaussianDiffusion`."""
         names = ("beta_start", "beta_end", "clip_min", "clip_max", "schedule")
         arguments = {name: getattr(self, name) for name in names}
         return {**arguments, "timesteps": self.total_timesteps}
@@ -280,7 +270,7 @@ RESUMABLE = {
 # The groups of the help, by the first key of each.
 GROUPS = {
     "dataset_name": "data",
-    "first_conv_channels": "network",
+    "network": "network",
     "total_timesteps": "diffusion",
     "seed": "training",
     "sample_every": "pictures and logs",
@@ -299,7 +289,7 @@ def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) ->
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise InputError(_tell(error, values, places)) from error
+        raise InputError(_describe(error, values, places)) from error
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -328,17 +318,16 @@ def _read_override(key: str, text: str) -> Any:
     return read_value(text, f"--{key}")
 
 
-def _tell(
+def _describe(
     error: ValidationError, values: Mapping[str, Any], places: Mapping[str, str]
 ) -> str:
     """The first of pydantic's complaints, in one line of our own."""
     first = error.errors()[0]
-    if not first["loc"]:  # Ours, about several keys: see _check_keys_together.
-        message = str(first["ctx"]["error"])
-        received = message.rpartition("Received: ")[2]
-        given = [places[k] for k in re.findall(r"(\w+)=", received) if k in places]
+    if not first["loc"]:  # about several keys: `_check_keys_together` raised it
+        problem = first["ctx"]["error"]
+        given = [places[key] for key in problem.keys if key in places]
         # A flag comes before a line: it is what was written last.
-        return f"{max(given, key=lambda place: place.startswith('--'))}: {message}"
+        return f"{max(given, key=lambda place: place.startswith('--'))}: {problem}"
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         near = nearest(key, Config.model_fields)
@@ -356,7 +345,7 @@ def _takes(key: str) -> Takes:
         if isinstance(entry, Takes):
             return entry
     *names, last = get_args(field.annotation)  # A Literal.
-    return Takes("NAME", f"{', '.join(names)} or {last}")
+    return Takes("NAME", f"{', '.join(names)} or {last}" if names else last)
 
 
 def _show(value: Any) -> str:

@@ -15,40 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# The number of steps for which `beta_start` and `beta_end` are stated.
-REFERENCE_TIMESTEPS = 1000
-
-
-def linear_betas(timesteps, beta_start, beta_end):
-    """Ho et al. 2020, section 4: variances that grow linearly over 1,000 steps.
-
-    Another number of steps passes through the same noise levels, from almost none to
-    almost only noise, in shorter or longer steps: abar is read off the 1,000-step
-    curve at equal distances.
-    """
-    betas = np.linspace(beta_start, beta_end, REFERENCE_TIMESTEPS, dtype=np.float64)
-    if timesteps == REFERENCE_TIMESTEPS:
-        return betas
-    log_abar = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
-    reference_time = np.linspace(0.0, 1.0, REFERENCE_TIMESTEPS + 1)
-    time = np.linspace(0.0, 1.0, timesteps + 1)
-    return -np.expm1(np.diff(np.interp(time, reference_time, log_abar)))
-
-
-def cosine_betas(timesteps):
-    """Nichol and Dhariwal 2021, equation 17 (https://arxiv.org/abs/2102.09672).
-
-    abar follows a squared cosine; betas are capped at 0.999 near the end.
-    """
-    time = np.linspace(0.0, 1.0, timesteps + 1, dtype=np.float64)
-    abar = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1.0 - abar[1:] / abar[:-1], 0.999)
-
-
-SCHEDULES = {
-    "linear": linear_betas,
-    "cosine": lambda timesteps, beta_start, beta_end: cosine_betas(timesteps),
-}
+from ddpm_keras.errors import ArgumentError
+from ddpm_keras.schedules import SCHEDULES, posterior
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
@@ -86,24 +54,25 @@ class GaussianDiffusion:
         schedule="linear",
     ):
         if schedule not in SCHEDULES:
-            raise ValueError(
-                f"`schedule` must be one of {sorted(SCHEDULES)}. "
-                f"Received: schedule={schedule!r}"
+            raise ArgumentError(
+                f"`schedule` must be one of {sorted(SCHEDULES)}.", schedule=schedule
             )
         if not 0.0 < beta_start <= beta_end < 1.0:
-            raise ValueError(
+            raise ArgumentError(
                 "`beta_start` and `beta_end` must satisfy 0 < beta_start <= beta_end "
-                f"< 1. Received: beta_start={beta_start}, beta_end={beta_end}"
+                "< 1.",
+                beta_start=beta_start,
+                beta_end=beta_end,
             )
         if int(timesteps) != timesteps or timesteps < 1:
-            raise ValueError(
-                "`timesteps` must be a whole number, 1 or more. "
-                f"Received: timesteps={timesteps}"
+            raise ArgumentError(
+                "`timesteps` must be a whole number, 1 or more.", timesteps=timesteps
             )
         if not clip_min < clip_max:
-            raise ValueError(
-                "`clip_min` must be smaller than `clip_max`. "
-                f"Received: clip_min={clip_min}, clip_max={clip_max}"
+            raise ArgumentError(
+                "`clip_min` must be smaller than `clip_max`.",
+                clip_min=clip_min,
+                clip_max=clip_max,
             )
         self.beta_start = beta_start
         self.beta_end = beta_end
@@ -113,10 +82,9 @@ class GaussianDiffusion:
         self.schedule = schedule
 
         betas = SCHEDULES[schedule](self.timesteps, beta_start, beta_end)
-        alphas = 1.0 - betas
-        abar = np.cumprod(alphas)
+        abar = np.cumprod(1.0 - betas)
         abar_prev = np.append(1.0, abar[:-1])
-        posterior_variance = betas * (1.0 - abar_prev) / (1.0 - abar)
+        start_weight, noisy_weight, variance = posterior(betas, abar, abar_prev)
 
         self.alphas_cumprod_float64 = abar  # for those who derive tables of their own
         self.betas = np.float32(betas)
@@ -128,17 +96,13 @@ class GaussianDiffusion:
         self.log_one_minus_alphas_cumprod = np.float32(np.log(1.0 - abar))
         self.sqrt_recip_alphas_cumprod = np.float32(np.sqrt(1.0 / abar))
         self.sqrt_recipm1_alphas_cumprod = np.float32(np.sqrt(1.0 / abar - 1.0))
-        self.posterior_variance = np.float32(posterior_variance)
+        self.posterior_variance = np.float32(variance)
         # The variance is 0 at t = 0, where x_0 is certain: clip before the logarithm.
         self.posterior_log_variance_clipped = np.float32(
-            np.log(np.maximum(posterior_variance, 1e-20))
+            np.log(np.maximum(variance, 1e-20))
         )
-        self.posterior_mean_coef1 = np.float32(
-            betas * np.sqrt(abar_prev) / (1.0 - abar)
-        )
-        self.posterior_mean_coef2 = np.float32(
-            (1.0 - abar_prev) * np.sqrt(alphas) / (1.0 - abar)
-        )
+        self.posterior_mean_coef1 = np.float32(start_weight)
+        self.posterior_mean_coef2 = np.float32(noisy_weight)
 
     def q_mean_variance(self, x_start, t):
         """Mean, variance and log variance of q(x_t | x_0) (equation 4)."""
@@ -163,6 +127,20 @@ class GaussianDiffusion:
             + take_at(self.sqrt_one_minus_alphas_cumprod, t) * noise
         )
 
+    def target(self, x_start, noise, t):
+        """What a network is trained to output for `q_sample(x_start, t, noise)`.
+
+        It is the noise ("epsilon"), Ho et al. 2020, equation 14.
+        """
+        return noise
+
+    def predict_start(self, output, x_t, t):
+        """The clean images that a network's `output` for `x_t` stands for.
+
+        The inverse of `target`; everything that uses a network asks here.
+        """
+        return self.predict_start_from_noise(x_t, t, output)
+
     def predict_start_from_noise(self, x_t, t, noise):
         """The clean images that `noise` turned into `x_t` (equation 4 for x_0)."""
         return (
@@ -184,7 +162,7 @@ class GaussianDiffusion:
         """Mean, variance, clipped log variance of p(x_{t-1} | x_t).
 
         Args:
-            pred_noise: The network's estimate of the noise in `x`.
+            pred_noise: The network's output for `x`.
             x: Noisy images x_t.
             t: Timesteps.
             clip_denoised: Whether the predicted clean images are clipped to
@@ -193,7 +171,7 @@ class GaussianDiffusion:
         Returns:
             A tensor of the images' shape, and two of shape `(batch, 1, 1, 1)`.
         """
-        x_start = self.predict_start_from_noise(x, t, pred_noise)
+        x_start = self.predict_start(pred_noise, x, t)
         if clip_denoised:
             x_start = ops.clip(x_start, self.clip_min, self.clip_max)
         return self.q_posterior(x_start, x, t)
@@ -202,7 +180,7 @@ class GaussianDiffusion:
         """One step of the reverse process, x_t to x_{t-1} (algorithm 2).
 
         Args:
-            pred_noise: The network's estimate of the noise in `x`.
+            pred_noise: The network's output for `x`.
             x: Noisy images x_t.
             t: Timesteps. At t = 0 the mean is returned, with no noise added.
             clip_denoised: Whether the predicted clean images are clipped.

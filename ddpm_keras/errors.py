@@ -1,78 +1,54 @@
-"""Trouble that a user is told about in one line: its kinds, words, and telling."""
+"""User-facing errors, and the words they share."""
 
-import argparse
 import difflib
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
-    """An input that its user can mend: a key, a flag, a file. Exit status 2."""
+    """Input that its user can correct: a key, a flag, a file. Exit status 2."""
 
 
 class RunError(RuntimeError):
-    """Trouble at run time: a full disk, a diverged loss. Exit status 1."""
+    """A failure at run time: a full disk, a diverged loss. Exit status 1."""
+
+
+class ArgumentError(ValueError):
+    """Arguments that are out of range or do not fit together.
+
+    Args:
+        message: What they must be.
+        **received: The arguments at fault and their values, which end the message.
+
+    Attributes:
+        keys: The names of these arguments, in order.
+    """
+
+    def __init__(self, message: str, **received: Any) -> None:
+        shown = ", ".join(f"{key}={value!r}" for key, value in received.items())
+        super().__init__(f"{message} Received: {shown}")
+        self.keys = tuple(received)
 
 
 def short(text: str) -> str:
-    """A text cut to 60 characters, for a line that quotes it."""
+    """Cut a text to 60 characters, for a line that quotes it."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def warn(text: str) -> None:
-    """Tells of trouble that stops nothing, in one line on stderr."""
+    """Print a warning, one line on stderr; the work goes on."""
     print(f"warning: {text}", file=sys.stderr)
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The name most like a mistyped one, or None when none is like it."""
+    """Find the name most like a mistyped one; None when none is like it."""
     return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
 
 
-def parse_args(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
-) -> argparse.Namespace:
-    """As `parser.parse_args`, but a mistake is an `InputError` of one line.
-
-    An unknown flag is told first, with the nearest known one.
-    """
-
-    def refuse(message: str) -> NoReturn:
-        raise InputError(message)
-
-    parser.error = refuse  # argparse's own prints the usage first: 40 flags.
-    argv = sys.argv[1:] if argv is None else list(argv)
-    known = parser._option_string_actions
-    for word in argv[: argv.index("--") if "--" in argv else None]:
-        flag = word.partition("=")[0]
-        if flag.startswith("--") and flag not in known:
-            near = nearest(flag, known)
-            hint = f"did you mean {near}?" if near else "--help lists the flags"
-            raise InputError(f"unknown flag {flag}: {hint}")
-    return parser.parse_args(argv)
-
-
-def run_command(
-    main: Callable[[Sequence[str] | None], int | None],
-    argv: Sequence[str] | None = None,
-) -> int:
-    """Runs a script's `main` and returns its exit status.
-
-    `InputError`, `RunError` and the system's errors of files become one line on
-    stderr, and Ctrl-C another; any other exception is a defect of ours and keeps its
-    traceback. With `--debug` among the arguments those errors show theirs as well.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    try:
-        return main(argv) or 0
-    except (InputError, RunError, OSError) as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        # A message may quote a path, and a path may hold a line break.
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+def unknown(name: str, names: Iterable[str]) -> str:
+    """Describe a name that is not among the known ones, with the nearest of these."""
+    names = list(names)
+    near = nearest(name, names)
+    hint = f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
+    return f"unknown name {name!r}; {hint}"

@@ -4,14 +4,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddpm_keras.devices import draw_share
-from ddpm_keras.images import make_grid
+from ddpm_keras.backend import StepModel, draw_share, move_towards
+from ddpm_keras.data.pixels import make_grid
+from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import ArgumentError
 from ddpm_keras.optimizers import SkipNonFinite
-from ddpm_keras.reverse import ReverseProcess
+from ddpm_keras.sampling import ReverseProcess
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
-class DiffusionModel(keras.Model):
+class DiffusionModel(StepModel):
     """A denoising diffusion model over a noise-predicting network.
 
     A training step turns clean images into noisy ones; from there it is an ordinary
@@ -26,8 +29,8 @@ class DiffusionModel(keras.Model):
         network: A `keras.Model` over `[image_input, time_input]` that predicts the
             noise, such as `build_unet` returns.
         ema_network: A second network like it, with equal weights at the start of
-            training. `None` makes one. It is frozen here.
-        diffusion: A `GaussianDiffusion`.
+            training. Default: a copy. It is frozen here.
+        diffusion: The process. Default: `GaussianDiffusion()`, the recipe's.
         ema: Decay of the average, per step.
         seed: Seed of timesteps and noise in training, an int. Default: a random one.
 
@@ -39,7 +42,7 @@ class DiffusionModel(keras.Model):
 
     ```python
     network = build_unet(img_size=64)
-    model = DiffusionModel(network, None, GaussianDiffusion())
+    model = DiffusionModel(network, diffusion=GaussianDiffusion())
     model.compile(loss="mean_squared_error", optimizer=keras.optimizers.Adam(2e-4))
     model.fit(images, batch_size=32, epochs=800)
     pictures = model.generate_images(num_images=16, seed=0)
@@ -52,30 +55,44 @@ class DiffusionModel(keras.Model):
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239), algorithms 1 and 2
     """
 
-    def __init__(self, network, ema_network, diffusion, ema=0.999, seed=None, **kwargs):
+    def __init__(
+        self,
+        network,
+        ema_network=None,
+        diffusion=None,
+        ema=0.999,
+        seed=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if isinstance(ema_network, GaussianDiffusion):
+            raise ArgumentError(
+                "`ema_network` must be a network or None; name the diffusion, as in "
+                "DiffusionModel(network, diffusion=...).",
+                ema_network=ema_network,
+            )
         if ema_network is None:
             ema_network = keras.models.clone_model(network)
             ema_network.set_weights(network.get_weights())
         if ema_network is network:
-            raise ValueError(
-                "`ema_network` must be a network of its own. "
-                "Received: ema_network is network"
+            raise ArgumentError(
+                "`ema_network` must be a network of its own, not `network`.",
+                ema_network=ema_network.name,
             )
         shapes = [tuple(w.shape) for w in network.weights]
         if [tuple(w.shape) for w in ema_network.weights] != shapes:
-            raise ValueError(
-                "`network` and `ema_network` must have the same weights. "
-                f"Received: {network.count_params():,} and "
-                f"{ema_network.count_params():,} parameters"
+            raise ArgumentError(
+                "`network` and `ema_network` must have the same weights.",
+                network=f"{network.count_params():,} parameters",
+                ema_network=f"{ema_network.count_params():,} parameters",
             )
         if not 0.0 <= ema < 1.0:
-            raise ValueError(f"`ema` must be in [0, 1). Received: ema={ema}")
+            raise ArgumentError("`ema` must be in [0, 1).", ema=ema)
         self.network = network
         self.ema_network = ema_network
         # Frozen before `compile`: the optimizer must not see these weights.
         self.ema_network.trainable = False
-        self.diffusion = diffusion
+        self.diffusion = GaussianDiffusion() if diffusion is None else diffusion
         self.ema = ema
         self.seed = seed
         self.train_seeds = keras.random.SeedGenerator(seed)
@@ -108,15 +125,19 @@ class DiffusionModel(keras.Model):
         network = self.network if training else self.ema_network
         return network(inputs, training=training)
 
+    def before_step(self, data, training):
+        return self.add_noise(data, self.train_seeds if training else self.test_seeds)
+
     def add_noise(self, data, seeds):
-        """Turn a batch of clean images into inputs and targets of the network.
+        """Turn a batch of clean images into what an ordinary Keras step takes.
 
         Args:
             data: Images of shape `(batch, height, width, channels)` in [-1, 1].
             seeds: The `keras.random.SeedGenerator` to draw from.
 
         Returns:
-            `((noisy_images, t), noise, sample_weight)`, what a Keras step takes.
+            `((noisy_images, t), target, sample_weight)`: the network's inputs, and what
+            it is to output.
 
         Raises:
             ValueError: When the images are integers.
@@ -140,54 +161,12 @@ class DiffusionModel(keras.Model):
             ops.shape(images),
         )
         noisy_images = self.diffusion.q_sample(images, t, noise)
-        return (noisy_images, t), noise, sample_weight
+        target = self.diffusion.target(images, noise, t)
+        return (noisy_images, t), target, sample_weight
 
-    def update_ema(self):
+    def after_update(self):
         """Move every weight of the EMA network towards its twin in the network."""
-        pairs = zip(self.ema_network.weights, self.network.weights, strict=True)
-        if keras.backend.backend() == "tensorflow":
-            _update_ema_tensorflow(pairs, 1.0 - self.ema)
-            return
-        for average, weight in pairs:
-            average.assign(self.ema * average + (1.0 - self.ema) * weight)
-
-    if keras.backend.backend() == "jax":
-        # Keras steps on JAX take the state and return it. `_run` does so for the same
-        # two methods that the other backends call as they are.
-
-        def train_step(self, state, data):
-            data, state = self._run(self.add_noise, state, data, self.train_seeds)
-            logs, state = super().train_step(state, data)
-            _, state = self._run(self.update_ema, state)
-            return logs, state
-
-        def test_step(self, state, data):
-            data, state = self._run(self.add_noise, state, data, self.test_seeds)
-            return super().test_step(state, data)
-
-        def _run(self, method, state, *args):
-            """Call a method on the variables' values in `state`; return them anew."""
-            trainable, non_trainable, *others = state
-            mapping = [
-                *zip(self.trainable_variables, trainable, strict=True),
-                *zip(self.non_trainable_variables, non_trainable, strict=True),
-            ]
-            with keras.StatelessScope(state_mapping=mapping) as scope:
-                result = method(*args)
-            non_trainable = [
-                scope.get_current_value(v) for v in self.non_trainable_variables
-            ]
-            return result, (trainable, non_trainable, *others)
-
-    else:
-
-        def train_step(self, data):
-            logs = super().train_step(self.add_noise(data, self.train_seeds))
-            self.update_ema()
-            return logs
-
-        def test_step(self, data):
-            return super().test_step(self.add_noise(data, self.test_seeds))
+        move_towards(self.ema_network.weights, self.network.weights, 1.0 - self.ema)
 
     def evaluate(self, *args, **kwargs):
         """Keras' `evaluate`, with the same timesteps and noise at every call."""
@@ -198,7 +177,8 @@ class DiffusionModel(keras.Model):
     def reverse_process(self):
         """The `ReverseProcess` of the EMA network; `run` yields its single steps."""
         if self._reverse_process is None:
-            self._reverse_process = ReverseProcess(self.ema_network, self.diffusion)
+            denoiser = Denoiser(self.ema_network, self.diffusion)
+            self._reverse_process = ReverseProcess(denoiser)
         return self._reverse_process
 
     def generate_images(self, num_images=16, **options):
@@ -270,19 +250,4 @@ class DiffusionModel(keras.Model):
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("network", "diffusion")
         }
-        return cls(ema_network=None, **{**config, **parts})
-
-
-def _update_ema_tensorflow(pairs, rate):
-    """The same in half of the operations, which trace in half the time.
-
-    The handle is that of the replica at work: every replica moves its own average.
-    """
-    import tensorflow as tf
-
-    for average, weight in pairs:
-        tf.raw_ops.ResourceApplyGradientDescent(
-            var=average.value.handle,
-            alpha=tf.cast(rate, average.dtype),
-            delta=average.value - weight.value,
-        )
+        return cls(**{**config, **parts})

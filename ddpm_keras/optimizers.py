@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ddpm_keras.devices import read_variable
+from ddpm_keras.backend import apply_adam_kernel, has_adam_kernel, read_variable
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
@@ -16,30 +16,24 @@ class Adam(keras.optimizers.Adam):
     """
 
     def apply(self, grads, trainable_variables=None):
-        if keras.backend.backend() == "tensorflow":
-            step = ops.cast(self.iterations + 1, "float32")
-            self._powers = [ops.power(b, step) for b in (self.beta_1, self.beta_2)]
+        step = ops.cast(self.iterations + 1, "float32")
+        self._powers = [ops.power(beta, step) for beta in (self.beta_1, self.beta_2)]
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         fits = variable.dtype == "float32" == gradient.dtype and not self.amsgrad
-        if keras.backend.backend() != "tensorflow" or not fits:
+        if not (has_adam_kernel() and fits):
             super().update_step(gradient, variable, learning_rate)
             return
-        import tensorflow as tf
-
         index = self._get_variable_index(variable)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=self._powers[0],
-            beta2_power=self._powers[1],
-            lr=tf.cast(learning_rate, "float32"),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=gradient,
+        apply_adam_kernel(
+            variable,
+            self._momentums[index],
+            self._velocities[index],
+            gradient,
+            learning_rate,
+            self._powers,
+            self,
         )
 
 

@@ -13,19 +13,22 @@ Every step of every sampler here has the form
     x_prev = a x_t + b x_0 + c x_0_before + sigma z
 
 where x_0_before is the x_0 that the step before predicted. A sampler is a function that
-returns the four columns of these numbers, computed in float64, one row per step.
-docs/architecture.md says where a new one is to be named.
+returns the four columns of these numbers, computed in float64, one row per step; its
+record in `SAMPLERS` says which options it takes.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import ArgumentError, InputError
+from ddpm_keras.schedules import posterior
 
-# The fewest steps of each spacing. With fewer, the last step starts at timestep 0 from
-# an image that is mostly noise, which the network takes for a clean one.
-SPACINGS = {"trailing": 1, "leading": 2, "linspace": 3}
+# The fewest steps of each spacing. With one leading step, it would start at timestep 0
+# from an image that is mostly noise, which the network takes for a clean one.
+SPACINGS = {"trailing": 1, "leading": 2}
+VARIANCES = ("posterior", "beta")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +58,8 @@ def ddpm(abar, abar_prev, variance="posterior"):
     posterior's ("fixed small"), or beta itself ("fixed large").
     """
     beta = 1.0 - abar / abar_prev
-    a = np.sqrt(1.0 - beta) * (1.0 - abar_prev) / (1.0 - abar)
-    b = np.sqrt(abar_prev) * beta / (1.0 - abar)
-    posterior = beta * (1.0 - abar_prev) / (1.0 - abar)
-    sigma = np.sqrt(posterior if variance == "posterior" else beta)
+    b, a, posterior_variance = posterior(beta, abar, abar_prev)
+    sigma = np.sqrt(posterior_variance if variance == "posterior" else beta)
     sigma[abar_prev == 1.0] = 0.0  # algorithm 2, line 3: no noise in the last step
     return a, b, np.zeros_like(a), sigma
 
@@ -107,22 +108,44 @@ def dpmpp(abar, abar_prev, eta=0.0):
     )
 
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
-VARIANCES = ("posterior", "beta")
-# The options of a sampler, and which values they may have.
-OPTIONS = {
-    "ddpm": {"variance": lambda value: value in VARIANCES},
-    "ddim": {"eta": lambda value: 0.0 <= value <= 1.0},
-    "dpmpp": {"eta": lambda value: 0.0 <= value <= 1.0},
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """What the package knows of a sampler.
+
+    Attributes:
+        columns: Function of abar, abar_prev and the options to the columns a, b, c and
+            sigma.
+        options: Whether a value is possible, by the option's name.
+        default_steps: Steps where none are asked for; None: every timestep.
+        spacings: The spacings that it takes, of `SPACINGS`.
+    """
+
+    columns: Callable
+    options: Mapping[str, Callable]
+    default_steps: int | None
+    spacings: tuple[str, ...] = tuple(SPACINGS)
+
+
+def _is_share(value):
+    return 0.0 <= value <= 1.0
+
+
+SAMPLERS = {
+    "ddpm": Sampler(ddpm, {"variance": VARIANCES.__contains__}, default_steps=None),
+    "ddim": Sampler(ddim, {"eta": _is_share}, default_steps=50),
+    # Below timestep 1 the log-SNR rises many times as far as in the step before, and
+    # the extrapolation overshoots: leading steps gave twice the data's variance.
+    "dpmpp": Sampler(
+        dpmpp, {"eta": _is_share}, default_steps=20, spacings=("trailing",)
+    ),
 }
-DEFAULT_STEPS = {"ddpm": None, "ddim": 50, "dpmpp": 20}  # None: every timestep
 
 
-def tell_default_steps():
-    """`DEFAULT_STEPS` in words, for the help."""
+def default_steps_text():
+    """List the samplers' default steps in words, for the help."""
     return ", ".join(
-        f"{steps or 'all timesteps'} for {name}"
-        for name, steps in DEFAULT_STEPS.items()
+        f"{sampler.default_steps or 'all timesteps'} for {name}"
+        for name, sampler in SAMPLERS.items()
     )
 
 
@@ -133,20 +156,14 @@ def spaced_timesteps(timesteps, steps, spacing="trailing"):
         timesteps: Number of timesteps the network was trained on.
         steps: Number of steps to take, 1 to `timesteps`.
         spacing: `"trailing"` starts at the last timestep, pure noise; `"leading"` ends
-            at timestep 0; `"linspace"` does both. See Lin et al. 2023, table 2
+            at timestep 0. See Lin et al. 2023, table 2
             (https://arxiv.org/abs/2305.08891).
 
     Returns:
         Two int arrays of shape `(steps,)`, descending; -1 stands for the clean image.
     """
-    stride = timesteps // steps
-    if spacing == "linspace":
-        visited = np.linspace(0, timesteps - 1, steps).round().astype(int)[::-1]
-        # As in diffusers, each step leads one stride down, not to the next timestep
-        # visited: results can be compared, and it is why this spacing is the worst.
-        return visited, np.maximum(visited - stride, -1)
     if spacing == "leading":
-        visited = np.arange(steps)[::-1] * stride
+        visited = np.arange(steps)[::-1] * (timesteps // steps)
     else:
         visited = np.round(timesteps - np.arange(steps) * timesteps / steps)
         visited = visited.astype(int) - 1
@@ -167,8 +184,8 @@ def make_steps(
         diffusion: The `GaussianDiffusion` that the network was trained with.
         sampler: A name in `SAMPLERS`: `"ddpm"`, `"ddim"` or `"dpmpp"`.
         steps: Number of network evaluations, 1 to `diffusion.timesteps`; 2 or more for
-            the spacing leading, 3 or more for linspace. Default: all timesteps for
-            ddpm, 50 for ddim, 20 for dpmpp, and never more than there are.
+            the spacing leading. Default: all timesteps for ddpm, 50 for ddim, 20 for
+            dpmpp, and never more than there are.
         spacing: How the timesteps are spread, see `spaced_timesteps`; dpmpp takes
             `"trailing"` only.
         strength: Share of the diffusion to run back, above 0 and up to 1: less than 1
@@ -181,21 +198,33 @@ def make_steps(
         A `Steps`.
 
     Raises:
-        ValueError: When the sampler, the number of steps or an option is not possible.
+        ArgumentError: When the sampler, the number of steps or an option is not
+            possible.
     """
-    if sampler in SAMPLERS and steps is None:
-        steps = min(DEFAULT_STEPS[sampler] or diffusion.timesteps, diffusion.timesteps)
-    _check(diffusion.timesteps, sampler, steps, spacing, strength, options)
-    visited, reached = spaced_timesteps(diffusion.timesteps, int(steps), spacing)
-    kept = visited < strength * diffusion.timesteps
+    timesteps = diffusion.timesteps
+    if sampler not in SAMPLERS:
+        raise ArgumentError(
+            f"`sampler` must be one of {', '.join(SAMPLERS)}.", sampler=sampler
+        )
+    if steps is None:
+        steps = min(SAMPLERS[sampler].default_steps or timesteps, timesteps)
+    _check_spacing(timesteps, sampler, steps, spacing)
+    _check_options(timesteps, sampler, steps, options)
+    if not 0.0 < strength <= 1.0:
+        raise ArgumentError(
+            "`strength` must be above 0 and at most 1.", strength=strength
+        )
+    visited, reached = spaced_timesteps(timesteps, int(steps), spacing)
+    kept = visited < strength * timesteps
     if not kept.any():
-        raise ValueError(
-            "`strength` leaves no step to take: use more of it, or more steps. "
-            f"Received: strength={strength}, steps={steps}"
+        raise ArgumentError(
+            "`strength` leaves no step to take: use more of it, or more steps.",
+            strength=strength,
+            steps=steps,
         )
     visited, reached = visited[kept], reached[kept]
     table = np.append(diffusion.alphas_cumprod_float64, 1.0)  # [-1] is the clean image
-    columns = SAMPLERS[sampler](table[visited], table[reached], **options)
+    columns = SAMPLERS[sampler].columns(table[visited], table[reached], **options)
     return Steps(
         visited.astype("int32"),
         reached.astype("int32"),
@@ -206,7 +235,7 @@ def make_steps(
 def configured_options(config):
     """The arguments of `make_steps` that a `Config` names."""
     options = {"sampler": config.sampler, "steps": config.sample_steps}
-    if "eta" in OPTIONS.get(config.sampler, {}):
+    if "eta" in SAMPLERS[config.sampler].options:
         options["eta"] = config.sample_eta
     return options
 
@@ -231,57 +260,52 @@ def choose_steps(config, diffusion, **flags):
         options = configured_options(config) | options
     try:
         return options, make_steps(diffusion, **options)
-    except ValueError as error:
-        raise InputError(f"--sampler {options['sampler']}: {error}") from error
+    except ArgumentError as error:
+        raise InputError(f"--{error.keys[0]}: {error}") from error
 
 
-def _check(timesteps, sampler, steps, spacing, strength, options):
-    """Raise a `ValueError` for arguments of `make_steps` that are not possible."""
-    if sampler not in SAMPLERS:
-        raise ValueError(
-            f"`sampler` must be one of {', '.join(SAMPLERS)}. "
-            f"Received: sampler={sampler!r}"
-        )
+def _check_spacing(timesteps, sampler, steps, spacing):
+    """Raise an `ArgumentError` for steps that cannot be spaced so."""
     if spacing not in SPACINGS:
-        raise ValueError(
-            f"`spacing` must be one of {', '.join(SPACINGS)}. "
-            f"Received: spacing={spacing!r}"
+        raise ArgumentError(
+            f"`spacing` must be one of {', '.join(SPACINGS)}.", spacing=spacing
         )
     if not 1 <= steps <= timesteps or int(steps) != steps:
-        raise ValueError(
-            f"`steps` must be a whole number from 1 to {timesteps}, the "
-            f"timesteps of the training. Received: steps={steps}"
+        raise ArgumentError(
+            f"`steps` must be a whole number from 1 to {timesteps}, the timesteps of "
+            "the training.",
+            steps=steps,
         )
     if steps < min(SPACINGS[spacing], timesteps):
-        raise ValueError(
-            f'spacing="{spacing}" needs {SPACINGS[spacing]} steps or more. '
-            f"Received: steps={steps}, spacing={spacing!r}"
+        raise ArgumentError(
+            f'spacing="{spacing}" needs {SPACINGS[spacing]} steps or more.',
+            steps=steps,
+            spacing=spacing,
         )
-    if sampler == "dpmpp" and spacing != "trailing":
-        # To timestep 0 the log-SNR rises many times as far as in the step before it,
-        # and the extrapolation overshoots: twice the data's variance in 10 steps.
-        raise ValueError(
-            'sampler="dpmpp" needs spacing="trailing": the others end with a step too '
-            f"long for its extrapolation. Received: spacing={spacing!r}"
+    if spacing not in SAMPLERS[sampler].spacings:
+        raise ArgumentError(
+            f'sampler="{sampler}" needs spacing="trailing": the others end with a step '
+            "too long for its extrapolation.",
+            spacing=spacing,
         )
+
+
+def _check_options(timesteps, sampler, steps, options):
+    """Raise an `ArgumentError` for options that the sampler does not take."""
     for option, value in options.items():
-        if option not in OPTIONS.get(sampler, {}):
-            raise ValueError(
-                f"The sampler {sampler!r} does not take `{option}`. "
-                f"Received: {option}={value!r}"
+        if option not in SAMPLERS[sampler].options:
+            raise ArgumentError(
+                f"The sampler {sampler!r} does not take `{option}`.", **{option: value}
             )
-        if not OPTIONS[sampler][option](value):
-            raise ValueError(
-                '`variance` must be "posterior" or "beta", and `eta` in 0 to 1. '
-                f"Received: {option}={value!r}"
+        if not SAMPLERS[sampler].options[option](value):
+            raise ArgumentError(
+                '`variance` must be "posterior" or "beta", and `eta` in 0 to 1.',
+                **{option: value},
             )
     if options.get("variance") == "beta" and steps < timesteps:
-        raise ValueError(
+        raise ArgumentError(
             'variance="beta" is known to fail with fewer steps than the '
             f"{timesteps} timesteps of the training: use all of them, or the "
-            f'variance "posterior". Received: steps={steps}'
-        )
-    if not 0.0 < strength <= 1.0:
-        raise ValueError(
-            f"`strength` must be above 0 and at most 1. Received: strength={strength}"
+            'variance "posterior".',
+            steps=steps,
         )

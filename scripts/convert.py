@@ -1,68 +1,8 @@
-"""Convert weights of Keras 2, Keras 3 or this package to .safetensors or .weights.h5.
-
-Examples:
-    python scripts/convert.py --weights checkpoints/diffusion_model_checkpoint \\
-        --config configs/flowers64.yaml --out flowers64.safetensors
-    python scripts/convert.py --weights runs/demo/001 --out demo.weights.h5
-    python scripts/convert.py --weights runs/demo/001 --dtype float16 \\
-        --out demo.safetensors
-"""
+"""Convert weights: `ddpm-convert`, from a checkout."""
 
 import sys
-from pathlib import Path
 
-from ddpm_keras.errors import InputError, parse_args, run_command
-from ddpm_keras.shared_flags import weights_and_config, weights_parser
-
-
-def parse(argv):
-    parser = weights_parser(__doc__)
-    add = parser.add_argument
-    add(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help="FILE.safetensors, with the configuration inside, or FILE.weights.h5",
-    )
-    add(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="of the numbers in FILE.safetensors; float16 halves the file, and any "
-        "reader of ours takes it (default: float32)",
-    )
-    add("--force", action="store_true", help="write over an existing --out")
-    return parse_args(parser, argv)
-
-
-def main(argv=None):
-    args = parse(argv)
-    out = Path(args.out)
-    if not out.name.endswith((".safetensors", ".weights.h5")):
-        raise InputError(f"--out: {out} must end in .safetensors or .weights.h5")
-    if args.dtype != "float32" and out.suffix != ".safetensors":
-        raise InputError(f"--dtype: {args.dtype} is for .safetensors; --out is {out}")
-    if out.exists() and not args.force:
-        raise InputError(f"--out: {out} exists; name another file or use --force")
-    weights, config = weights_and_config(args)
-
-    # Loads Keras, so only now: a mistake above is told at once, not after seconds.
-    from ddpm_keras.weight_formats.keras3 import save_hdf5
-    from ddpm_keras.weights import load_network, save_weights
-
-    network = load_network(weights, config)
-    try:
-        if out.suffix == ".safetensors":
-            save_weights(network, out, config, args.dtype)
-        else:
-            save_hdf5(network, out)
-    except OSError as error:
-        raise InputError(
-            f"--out: cannot write to {out} ({error.strerror or error}); name a file in "
-            "a folder with enough space that you may write to"
-        ) from error
-    print(f"weights: {out} ({network.count_params():,} parameters)")
-
+from ddpm_keras.cli.convert import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main())

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ddpm_keras.weights import fingerprint, load_network, read_config
+from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.weights import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 # Fixed features, so that no download stands between a reader and the same numbers.
@@ -59,7 +60,7 @@ def measure(weights, out, *flags):
 def _is_of(found, weights):
     # Not by its date: a finished run writes the same weights anew when asked to go on.
     measured = json.loads(found.read_text())["protocol"]["weights_sha256"]
-    return measured == fingerprint(load_network(weights, read_config(weights)))
+    return measured == fingerprint(Denoiser.from_weights(weights).network)
 
 
 def _numbers(results, value, error):

@@ -15,10 +15,9 @@ import keras
 from commands import FEATURES, measure, results_folder, study_parser, write_table
 from matplotlib.figure import Figure
 
-from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.reverse import ReverseProcess
+from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.samplers import make_steps
-from ddpm_keras.weights import load_network, read_config
+from ddpm_keras.sampling import ReverseProcess
 
 MEASURES = ("--metrics", "kid,swd,prdc", "--features", FEATURES, "--num-images", 128)
 SAMPLERS = {
@@ -34,9 +33,7 @@ def main():
     parser.add_argument("--weights", type=Path, required=True)
     args = parser.parse_args()
 
-    config = read_config(args.weights)
-    diffusion = GaussianDiffusion(**config.diffusion_arguments())
-    process = ReverseProcess(load_network(args.weights, config), diffusion)
+    process = ReverseProcess(Denoiser.from_weights(args.weights))
     rows = []
     for label, plans in SAMPLERS.items():
         for sampler, steps, eta in plans:
@@ -47,7 +44,7 @@ def main():
                 options["eta"] = eta
             out = args.out / f"{sampler}-{steps}-{eta}"
             results, reference = measure(args.weights, out, *MEASURES, *flags)
-            seconds = time_sampling(process, diffusion, sampler, steps, options)
+            seconds = time_sampling(process, sampler, steps, options)
             row = {"sampler": label, "steps": steps, "seconds for 16": seconds}
             rows.append(row | results)
     rows.append({"sampler": "real images"} | reference)
@@ -56,9 +53,9 @@ def main():
     plot(rows, folder / "samplers.png")
 
 
-def time_sampling(process, diffusion, sampler, steps, options):
+def time_sampling(process, sampler, steps, options):
     """Seconds for 16 images, compilation apart."""
-    plan = make_steps(diffusion, sampler, steps, **options)
+    plan = make_steps(process.diffusion, sampler, steps, **options)
     seeds = range(16)
     keras.ops.convert_to_numpy(next(process.run(plan, seeds))[1])  # compiles
     start = time.perf_counter()

@@ -26,8 +26,8 @@ from commands import (
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ddpm_keras.images import make_grid, save_png
-from ddpm_keras.loss_curves import read_log
+from ddpm_keras.data.pixels import make_grid, save_png
+from ddpm_keras.runs.log import read_log
 
 MEASURES = (
     *("--metrics", "kid,swd,bpd,nn", "--features", FEATURES),

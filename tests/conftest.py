@@ -57,7 +57,7 @@ def make_network(randomise):
     """A function that makes a noise predictor for 8x8 images, far below a U-Net."""
     import keras
 
-    from ddpm_keras.layers import ResidualBlock, TimeEmbedding
+    from ddpm_keras.networks.layers import ResidualBlock, TimeEmbedding
 
     def make(seed=0, dropout=0.0, img_channels=3):
         image = keras.Input((8, 8, img_channels), name="image_input")
@@ -73,7 +73,7 @@ def make_network(randomise):
 @pytest.fixture(scope="session")
 def make_tiny_unet():
     """A function that builds a U-Net of two levels for 8x8 images."""
-    from ddpm_keras.unet import build_unet
+    from ddpm_keras.networks.unet import build_unet
 
     tiny = {
         "img_size": 8,

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from ddpm_keras import checkpoint
+from ddpm_keras.runs import checkpoint
 
 
 class Crash(BaseException):

@@ -6,9 +6,9 @@ from pathlib import Path
 from ddpm_keras.config import Config
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.unet import build_unet
-from ddpm_keras.weight_formats.keras3 import save_hdf5
+from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import load_weights, save_weights
+from ddpm_keras.weights.keras3 import save_hdf5
 
 GOLDEN = Path(__file__).parent / "golden" / "keras2_checkpoint_tiny"
 CONFIG = Config(  # of the golden network
@@ -29,7 +29,7 @@ def write_good_files(folder, randomise):
     for file in GOLDEN.glob("diffusion_model*"):
         name = file.name.removeprefix("diffusion_model_")
         shutil.copy(file, folder / name.replace("diffusion_model.h5", "keras2.h5"))
-    network = build_unet(**CONFIG.unet_arguments())
+    network = build_unet(**CONFIG.network_arguments())
     load_weights(network, folder / "keras2.h5")
     save_weights(network, folder / "ours.safetensors", CONFIG)
     save_weights(network, folder / "run" / "weights.safetensors", CONFIG)

@@ -10,8 +10,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from ddpm_keras.weight_formats.crc32c import masked_crc32c
-from ddpm_keras.weight_formats.tf_checkpoint import MAGIC, _table
+from ddpm_keras.weights.tf_checkpoint import MAGIC, _table, masked_crc32c
 
 DATA = ".data-00000-of-00001"
 DAMAGED = ".index: damaged; use another copy"

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from ddpm_keras.weight_formats.content import TAKEN
+from ddpm_keras.weights.content import TAKEN
 
 COPY = "use another copy"
 MARK = "code-was-run"

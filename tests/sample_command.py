@@ -3,8 +3,8 @@
 from functools import partial
 
 import numpy as np
-from load_script import SCRIPTS, run_script
 from PIL import Image
+from run_script import SCRIPTS, run_script
 
 from ddpm_keras.config import Config
 

@@ -7,11 +7,11 @@ def save_run(folder, config, seed=0):
     """Save random weights to a folder, as training leaves them; return the network."""
     import keras
 
-    from ddpm_keras.unet import build_unet
+    from ddpm_keras.networks.unet import build_unet
     from ddpm_keras.weights import RUN_WEIGHTS, save_weights
 
     keras.utils.set_random_seed(seed)
-    network = build_unet(**config.unet_arguments())
+    network = build_unet(**config.network_arguments())
     # As built, the last layer gives 0 whatever the others do.
     rng = np.random.default_rng(seed)
     network.set_weights(

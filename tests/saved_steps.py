@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from ddpm_keras.checkpoint import restore, save
 from ddpm_keras.errors import RunError
+from ddpm_keras.runs.checkpoint import restore, save
 
 FILES = ["arrays.safetensors", "manifest.json"]
 

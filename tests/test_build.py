@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from ddpm_keras.build import build_model, build_optimizer
 from ddpm_keras.config import Config
-from ddpm_keras.petals import draw_flowers
+from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.runs.build import build_model, build_optimizer
 
 TINY = {
     "dataset_name": "petals",

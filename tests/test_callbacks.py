@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras import callbacks, checkpoint
-from ddpm_keras.callbacks import Checkpoints, Log, SampleGrid
 from ddpm_keras.config import Config
+from ddpm_keras.data.pixels import make_grid
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import RunError
-from ddpm_keras.images import make_grid
 from ddpm_keras.model import DiffusionModel
+from ddpm_keras.runs import callbacks, checkpoint
+from ddpm_keras.runs.callbacks import Checkpoints, SampleGrid
+from ddpm_keras.runs.log import Log
 
 
 class FakeModel:

@@ -20,10 +20,10 @@ from saved_steps import (
     save_steps,
 )
 
-from ddpm_keras import checkpoint
-from ddpm_keras.checkpoint import restore, save
 from ddpm_keras.errors import InputError, RunError
 from ddpm_keras.files import remove_temporary_files
+from ddpm_keras.runs import checkpoint
+from ddpm_keras.runs.checkpoint import restore, save
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -73,7 +73,7 @@ def test_newest_is_restored_by_number_not_by_name(tmp_path):
     assert restored(tmp_path) == 100_000_000
 
 
-def test_name_and_path_are_told(tmp_path):
+def test_name_and_path_are_reported(tmp_path):
     path = save(tmp_path, 12_000, arrays_of(1), {}, keep=1)
     assert path == tmp_path / "checkpoints" / "step-00012000"
 
@@ -106,11 +106,11 @@ def test_other_names_are_left_alone(tmp_path):
 
 
 def test_neither_keras_nor_a_backend_is_imported():
-    code = "import sys, ddpm_keras.checkpoint; print(*sys.modules)"
+    code = "import sys, ddpm_keras.runs.checkpoint; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True
     ).stdout.split()
-    assert "ddpm_keras.checkpoint" in loaded
+    assert "ddpm_keras.runs.checkpoint" in loaded
     assert not {"keras", "tensorflow", "jax", "torch"} & set(loaded)
 
 

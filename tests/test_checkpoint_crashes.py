@@ -25,9 +25,9 @@ from saved_steps import (
     save_steps,
 )
 
-from ddpm_keras.checkpoint import restore, save
 from ddpm_keras.errors import RunError
 from ddpm_keras.files import remove_temporary_files
+from ddpm_keras.runs.checkpoint import restore, save
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -228,7 +228,7 @@ def test_a_file_that_may_not_grow_is_told_and_survived(tmp_path):
     assert restored(tmp_path) == 2
 
 
-def test_a_run_folder_that_is_gone_is_told(tmp_path):
+def test_a_run_folder_that_is_gone_is_reported(tmp_path):
     with pytest.raises(RunError) as error:
         save(tmp_path / "run", 2, arrays_of(2), {}, keep=1)
     assert str(error.value) == (

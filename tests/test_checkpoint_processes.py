@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from saved_steps import names, no_warning
 
-from ddpm_keras.checkpoint import lock, restore
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import remove_temporary_files
+from ddpm_keras.runs.checkpoint import lock, restore
 
 HOLDS = """
 import sys
-from ddpm_keras.checkpoint import lock
+from ddpm_keras.runs.checkpoint import lock
 with lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -79,7 +79,7 @@ def test_lock_is_given_back_at_the_end_of_the_block(tmp_path):
     assert told == f"{tmp_path}: another run works here: just started"
 
 
-def test_folder_that_cannot_be_locked_is_told(tmp_path, monkeypatch):
+def test_folder_that_cannot_be_locked_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     assert refused(tmp_path / "file") == (
         f"{tmp_path}/file: cannot be written to ([Errno 17] File exists: "
@@ -103,7 +103,7 @@ def test_folder_that_cannot_be_locked_is_told(tmp_path, monkeypatch):
 SAVES = """
 import sys
 import numpy as np
-from ddpm_keras.checkpoint import lock, restore, save
+from ddpm_keras.runs.checkpoint import lock, restore, save
 from ddpm_keras.files import remove_temporary_files
 folder, keep = sys.argv[1], int(sys.argv[2])
 with lock(folder):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddpm_keras.checks import check_unet
+from ddpm_keras.networks.unet_arguments import check_unet
 
 VALID = dict(
     img_size=64,
@@ -15,6 +15,7 @@ VALID = dict(
     norm_groups=8,
     dropout=0.0,
     interpolation="nearest",
+    activation="swish",
 )
 
 

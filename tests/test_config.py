@@ -416,7 +416,7 @@ def test_bad_path_is_one_line(monkeypatch, path, line):
 def test_keras_is_not_imported():
     code = (
         "import sys, ddpm_keras.config\n"
-        "print(*sorted({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
+        "print(*sorted({'keras', 'tensorflow', 'jax'} & set(sys.modules)))"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True

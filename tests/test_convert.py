@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from good_files import CONFIG, write_good_files
-from load_script import run_script
+from run_script import run_script
 from safetensors.numpy import load_file, save_file
 from sample_command import sample
 
-from ddpm_keras.unet import build_unet
+from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import load_weights, read_config
 
 convert = partial(run_script, "convert")
@@ -54,7 +54,7 @@ def test_converted_weights_are_the_same(tmp_path, randomise, weights, ending):
     output, _ = convert(f"--weights {weights} --out {out}")
     assert output == f"weights: {out} (180,499 parameters)\n"
     assert list(out.parent.iterdir()) == [out]
-    network = randomise(build_unet(**CONFIG.unet_arguments()))
+    network = randomise(build_unet(**CONFIG.network_arguments()))
     load_weights(network, out)
     wanted = load_file("ours.safetensors")
     assert all(np.array_equal(w, wanted[w.path]) for w in network.weights)
@@ -66,7 +66,7 @@ def test_float16_halves_the_file_and_rounds(tmp_path, randomise):
     out = tmp_path / "half.safetensors"
     convert(f"--weights run --dtype float16 --out {out}")
     assert out.stat().st_size < 0.6 * Path("ours.safetensors").stat().st_size
-    network = randomise(build_unet(**CONFIG.unet_arguments()))
+    network = randomise(build_unet(**CONFIG.network_arguments()))
     load_weights(network, out)
     for name, array in load_file("ours.safetensors").items():
         weight = next(w for w in network.weights if w.path == name)

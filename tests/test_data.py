@@ -1,20 +1,17 @@
 """Images from their three sources, and the batches that training reads."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from refusal import refusal
 
 from ddpm_keras.config import Config
-from ddpm_keras.data import (
-    check_data_set,
-    load_images,
-    load_images_and_skipped,
-    make_batches,
-    make_validation_batches,
-    split_images,
-)
-from ddpm_keras.petals import draw_flowers
+from ddpm_keras.data import check_data_set, load_images
+from ddpm_keras.data.batches import make_batches, make_validation_batches
+from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.data.images import Images, split_indices
 
 
 def config_of(**keys):
@@ -168,19 +165,54 @@ def test_fewer_images_than_a_batch_are_refused(count):
     )
 
 
+# Some of the images, and their labels.
+
+
+def test_batches_of_some_images_are_those_of_these_alone():
+    indices = np.array([1, 4, 5, 8, 9, 10, 12])
+    some = read(make_batches(numbered(20), 3, 4, indices=indices)[0])
+    alone = read(make_batches(numbered(20)[indices], 3, 4)[0])
+    for found, wanted in zip(some, alone, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_labels_travel_with_their_images():
+    images = Images(numbered(20), np.arange(20) % 3, ("a", "b", "c"))
+    indices = np.arange(2, 19)
+    training, _ = make_batches(images, 4, 2, indices=indices)
+    validation = make_validation_batches(images, 4, indices)
+    for batches in (training, validation):
+        labels = [label for _, label in batches.as_numpy_iterator()]
+        numbers, _ = read(batches.map(lambda pixels, label: pixels))
+        np.testing.assert_array_equal(labels, np.array(numbers) % 3)
+    some = images.take(indices)
+    np.testing.assert_array_equal(some.labels, indices % 3)
+    assert some.names == images.names and len(some) == 17
+
+
+def test_digest_is_of_the_images_chosen_and_their_order():
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 2, 2, 1), "uint8")
+    indices = np.arange(1, 5000, 1)
+    digest = Images(pixels).digest(indices)
+    assert digest == hashlib.sha256(pixels[indices]).hexdigest()
+    assert Images(pixels).digest(indices[::-1]) != digest
+
+
 # Held-out images.
 
 
 def test_validation_batches_are_full_and_hold_every_image_in_order():
-    batches = make_validation_batches(numbered(10), 4)
+    indices = np.array([2, 3, 5, 7, 8, 11, 12, 13, 17, 19])
+    batches = make_validation_batches(Images(numbered(20)), 4, indices)
     for _ in range(2):
         numbers, flips = read(batches)
         np.testing.assert_array_equal(
-            numbers, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
+            numbers, [[2, 3, 5, 7], [8, 11, 12, 13], [17, 19, 2, 3]]
         )
         assert not np.concatenate(flips).any()
     assert batches.element_spec.dtype == tf.float32
-    (numbers,), _ = read(make_validation_batches(numbered(2), 5))
+    images = Images(numbered(2))
+    (numbers,), _ = read(make_validation_batches(images, 5, np.arange(2)))
     np.testing.assert_array_equal(numbers, [0, 1, 0, 1, 0])
 
 
@@ -188,14 +220,15 @@ def test_validation_batches_are_full_and_hold_every_image_in_order():
     "fraction, held_out", [(0.0, 0), (0.001, 1), (0.1, 2), (0.5, 10), (0.999, 20)]
 )
 def test_split_is_disjoint_and_complete(fraction, held_out):
-    train, held = split_images(numbered(20), fraction, seed=0)
+    train, held = split_indices(20, fraction, seed=0)
     assert (len(train), len(held)) == (20 - held_out, held_out)
-    together = [*train[:, 0, 0, 0], *held[:, 0, 0, 0]]
-    assert sorted(together) == list(range(20))
+    assert sorted([*train, *held]) == list(range(20))
+    for indices in (train, held):
+        np.testing.assert_array_equal(indices, np.sort(indices))
 
 
 def test_split_depends_on_the_seed_alone():
-    held = [split_images(numbered(50), 0.2, seed)[1][:, 0, 0, 0] for seed in (0, 0, 1)]
+    held = [split_indices(50, 0.2, seed)[1] for seed in (0, 0, 1)]
     np.testing.assert_array_equal(held[0], held[1])
     assert set(held[0]) != set(held[2])
     # A random part: not one end of the images.
@@ -215,10 +248,9 @@ def test_petals_are_the_drawn_flowers(img_size, channels):
         seed=4,
     )
     wanted = draw_flowers(3, img_size, channels, seed=4)
-    np.testing.assert_array_equal(load_images(config), wanted)
-    again, skipped = load_images_and_skipped(config)
-    np.testing.assert_array_equal(again, wanted)
-    assert skipped == []
+    images = load_images(config)
+    np.testing.assert_array_equal(images.pixels, wanted)
+    assert (images.labels, images.names, images.skipped) == (None, (), ())
 
 
 # What is told before anything is loaded.

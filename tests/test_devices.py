@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ddpm_keras.backend import all_devices, distributed, join_hosts
 from ddpm_keras.config import Config
-from ddpm_keras.devices import all_devices, distributed, join_hosts
 from ddpm_keras.errors import InputError
 
 TESTS = Path(__file__).parent
@@ -116,7 +116,7 @@ def test_two_devices_do_what_one_does(tmp_path):
     assert_close(two / last, one / last)
 
 
-def test_divergence_of_two_devices_is_told(tmp_path):
+def test_divergence_of_two_devices_is_reported(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     argv = ["--config", "tiny.yaml", "--learning_rate", 1e20, "--num_epochs", 9]
     output = train(2, *argv, folder=tmp_path, status=1)
@@ -172,11 +172,11 @@ parts = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(processor, parts)
 import numpy as np
 from ddpm_keras import Config, draw_flowers
-from ddpm_keras.data import make_batches
-from ddpm_keras.devices import distributed
-from ddpm_keras import build
-from training_server import build_convolution
-build.build_unet = build_convolution
+from ddpm_keras.data.batches import make_batches
+from ddpm_keras.backend import distributed
+from ddpm_keras.runs import build
+from training_server import use_convolution
+use_convolution()
 with distributed(4) as count:
     assert count == 2
     model = build.build_model(Config(img_size=8, first_conv_channels=8, ema=0.5))
@@ -195,7 +195,7 @@ def test_all_replicas_hold_the_same():
 
 
 def test_batch_that_cannot_be_shared_is_refused(monkeypatch):
-    monkeypatch.setattr("ddpm_keras.devices.all_devices", lambda: ["a", "b", "c"])
+    monkeypatch.setattr("ddpm_keras.backend.all_devices", lambda: ["a", "b", "c"])
     with pytest.raises(InputError) as error, distributed(32):
         pass
     assert str(error.value) == (

@@ -1,10 +1,11 @@
-"""Exit status and stderr of `run_command`."""
+"""How a command ends: its exit status, its line on stderr; errors with keys."""
 
 import sys
 
 import pytest
 
-from ddpm_keras.errors import InputError, RunError, run_command
+from ddpm_keras.cli.command import command
+from ddpm_keras.errors import ArgumentError, InputError, RunError
 
 
 def raises(error):
@@ -29,34 +30,40 @@ def raises(error):
     ],
 )
 def test_trouble_is_one_line_and_a_status(capsys, error, status, line):
-    assert run_command(raises(error), []) == status
+    assert command(raises(error))([]) == status
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", line)
 
 
 @pytest.mark.parametrize("result, status", [(None, 0), (0, 0), (3, 3)])
 def test_result_of_main_is_the_status(result, status):
-    assert run_command(lambda argv: result, []) == status
+    assert command(lambda argv: result)([]) == status
 
 
 def test_arguments_reach_main():
     received = []
-    run_command(received.append, ["--seed", "1"])
+    command(received.append)(["--seed", "1"])
     assert received == [["--seed", "1"]]
 
 
 @pytest.mark.parametrize("error", [InputError("wrong"), RunError("wrong")])
 def test_debug_shows_the_traceback_too(capsys, monkeypatch, error):
-    run_command(raises(error), ["--debug"])
+    command(raises(error))(["--debug"])
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback (most recent call last):\n")
     assert shown.endswith("\nerror: wrong\n")
 
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug"])
-    run_command(raises(error))
+    command(raises(error))()
     assert capsys.readouterr().err.startswith("Traceback")
 
 
 def test_a_defect_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        run_command(lambda argv: 1 // 0, [])
+        command(lambda argv: 1 // 0)([])
+
+
+def test_argument_error_carries_its_keys():
+    error = ArgumentError("They must fit.", width=3, groups=[2])
+    assert error.keys == ("width", "groups")
+    assert str(error) == "They must fit. Received: width=3, groups=[2]"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from load_script import run_script
 from PIL import Image
+from run_script import run_script
 from saved_run import save_run
 
 from ddpm_keras.config import Config
@@ -168,14 +168,14 @@ def test_warns_of_few_images_and_of_training_images(whole):
 def test_results_are_those_of_the_measures(whole, workplace):
     # By another way: from the samples on disk.
     from ddpm_keras.data import load_images
-    from ddpm_keras.measures.sliced_wasserstein import sliced_wasserstein
+    from ddpm_keras.metrics.swd import sliced_wasserstein
 
     images = []
     for name in ("000000.npz", "000008.npz"):
         with np.load(workplace / "whole" / "samples" / name) as file:
             images.extend(file["images"])
     order = np.random.default_rng(0).permutation(40)
-    real = load_images(CONFIG)[order]
+    real = load_images(CONFIG).pixels[order]
     swd = sliced_wasserstein(real[:12], np.stack(images))
     reference = sliced_wasserstein(real[:12], real[12:24])
     found = whole[1]["results"]["swd mean"]
@@ -200,7 +200,7 @@ def test_samples_are_reused(whole, workplace, tmp_path):
 
 
 def test_interrupted_sampling_goes_on(monkeypatch, tmp_path):
-    from ddpm_keras.reverse import ReverseProcess
+    from ddpm_keras.sampling import ReverseProcess
 
     batches = ReverseProcess.batches
 
@@ -241,7 +241,7 @@ def test_other_samples_are_removed_by_force(samples, tmp_path):
     assert metrics_of(tmp_path)["protocol"]["samples"]["steps"] == 1
 
 
-def test_broken_file_of_samples_is_told(tmp_path):
+def test_broken_file_of_samples_is_reported(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "000000.npz").write_bytes(b"PK\x03\x04 no archive")
     argv = f"{FAST} --metrics swd --out {tmp_path}"
@@ -301,8 +301,8 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
             f"{FAST} --seed -1",
             "--seed: must be 0 to 2147483636, for 12 images; received -1",
         ),
-        (f"{FAST} --steps 7", "--sampler ddpm: `steps` must be a whole number from 1"),
-        (f"{FAST} --steps 0", "--sampler ddpm: `steps` must be a whole number from 1"),
+        (f"{FAST} --steps 7", "--steps: `steps` must be a whole number from 1"),
+        (f"{FAST} --steps 0", "--steps: `steps` must be a whole number from 1"),
         (f"{FAST} --out done", "--out: done/metrics.json exists; name another folder"),
         (f"{FAST} --out file", "--out: cannot make the folder file; name another"),
         ("--weights nowhere", "nowhere: no such file or folder; check the path"),

@@ -66,7 +66,7 @@ def test_failure_of_the_replacement_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 
 
-def test_place_that_can_be_written_is_told(tmp_path, monkeypatch):
+def test_place_that_can_be_written_is_reported(tmp_path, monkeypatch):
     (tmp_path / "closed").mkdir()
     (tmp_path / "open").mkdir()
     (tmp_path / "file").touch()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_keras.cli.command import parse_args
+from ddpm_keras.cli.sample_flags import parse_seeds
 from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
-from ddpm_keras.errors import InputError, parse_args
-from ddpm_keras.sample_flags import parse_seeds
-from ddpm_keras.samplers import tell_default_steps
+from ddpm_keras.errors import InputError
+from ddpm_keras.samplers import default_steps_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -97,9 +98,8 @@ def test_help_tells_meaning_range_and_default_of_every_key(parser):
 
 
 def test_help_of_a_configuration_has_the_samplers_default_steps():
-    # Which it cannot import: numpy takes longer than a mistake should.
     told = Config.model_fields["sample_steps"].description
-    assert told.endswith(f"null: {tell_default_steps()}")
+    assert told.endswith(f"null: {default_steps_text()}")
 
 
 def test_seeds_are_read():

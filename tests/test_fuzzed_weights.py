@@ -12,9 +12,9 @@ from hostile_checkpoints import DATA, block, write_table
 from limits import limits
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.unet import build_unet
-from ddpm_keras.weight_formats.tf_checkpoint import _table
+from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import fingerprint, load_weights, read_config
+from ddpm_keras.weights.tf_checkpoint import _table
 
 FORMATS = [  # in their shares; a case of HDF5 takes longest
     *["safetensors"] * 3,
@@ -30,7 +30,7 @@ FORMATS = [  # in their shares; a case of HDF5 takes longest
 def fuzz(tmp_path_factory, randomise):
     """A function that tries the cases of some numbers, and counts how they ended."""
     good = write_good_files(tmp_path_factory.mktemp("good"), randomise)
-    network = build_unet(**CONFIG.unet_arguments())
+    network = build_unet(**CONFIG.network_arguments())
 
     def run(numbers, folder):
         ends = Counter()

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from refusal import refusal
 
-from ddpm_keras import image_folder
 from ddpm_keras.config import Config
-from ddpm_keras.data import load_images, load_images_and_skipped
-from ddpm_keras.image_folder import find_images
-from ddpm_keras.images import BrokenImageError, decode_image
+from ddpm_keras.data import folder as folder_module
+from ddpm_keras.data import load_images
+from ddpm_keras.data.folder import find_images
+from ddpm_keras.data.pixels import BrokenImageError, decode_image
 
 
 def folder_config(folder, **keys):
@@ -41,7 +41,7 @@ def test_folder_is_read_to_its_leaves_in_the_order_of_paths(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "c" / "png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
-    images = load_images(folder_config(tmp_path))
+    images = load_images(folder_config(tmp_path)).pixels
     assert (images.dtype, images.shape) == (np.uint8, (6, 8, 8, 3))
     greys = np.rint(images.mean(axis=(1, 2, 3)) / 40)
     np.testing.assert_array_equal(greys, [0, 1, 2, 3, 4, 5])
@@ -68,7 +68,7 @@ def test_name_that_is_not_utf_8_is_a_name(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
-def test_missing_folder_is_told(tmp_path, kind):
+def test_missing_folder_is_reported(tmp_path, kind):
     folder = tmp_path / "data"
     if kind == "file":
         folder.touch()
@@ -78,7 +78,7 @@ def test_missing_folder_is_told(tmp_path, kind):
     )
 
 
-def test_folder_without_images_is_told(tmp_path):
+def test_folder_without_images_is_reported(tmp_path):
     (tmp_path / "a.txt").touch()
     assert refusal(load_images, folder_config(tmp_path)) == (
         f"data_dir: 0 images found in {tmp_path} (looked for {LOOKED_FOR}); name a "
@@ -95,7 +95,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
     assert len(load_images(folder_config(tmp_path / ".thumbnails"))) == 1
 
 
-def test_subfolder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+def test_subfolder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
     fill(tmp_path, ["a.png", "locked/b.png"])
     listed = os.scandir
 
@@ -119,7 +119,7 @@ def test_folder_needs_no_tensorflow(tmp_path):
         "from ddpm_keras.data import check_data_set\n"
         "config = Config(dataset_name='folder', data_dir=sys.argv[1], batch_size=6)\n"
         "check_data_set(config)\n"
-        "assert load_images(config).shape == (6, 64, 64, 3)"
+        "assert load_images(config).pixels.shape == (6, 64, 64, 3)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
@@ -191,8 +191,9 @@ def test_every_image_that_cannot_be_read_is_named(mixed):
 
 def test_rest_is_all_there_when_bad_images_are_skipped(mixed, capsys):
     config = folder_config(mixed, skip_bad=True, img_channels=1)
-    images, skipped = load_images_and_skipped(config)
-    assert skipped == named(mixed)
+    loaded = load_images(config)
+    images, skipped = loaded.pixels, loaded.skipped
+    assert list(skipped) == named(mixed)
     assert capsys.readouterr() == (
         "",
         f"data_dir: 7 of 15 images in {mixed} cannot be read and are left out: "
@@ -201,24 +202,23 @@ def test_rest_is_all_there_when_bad_images_are_skipped(mixed, capsys):
     # Each of the good images is as bright as red is: 0.299 * 255.
     assert images.shape == (8, 8, 8, 1)
     np.testing.assert_allclose(images.astype(int), 76, atol=2)
-    np.testing.assert_array_equal(load_images(config), images)
 
 
 def test_skipping_changes_nothing_in_a_good_folder(tmp_path, capsys):
     fill(tmp_path, NAMES)
     images = load_images(folder_config(tmp_path))
-    left, skipped = load_images_and_skipped(folder_config(tmp_path, skip_bad=True))
-    np.testing.assert_array_equal(left, images)
-    assert (skipped, capsys.readouterr().err) == ([], "")
+    left = load_images(folder_config(tmp_path, skip_bad=True))
+    np.testing.assert_array_equal(left.pixels, images.pixels)
+    assert (left.skipped, capsys.readouterr().err) == ((), "")
 
 
 def test_skipped_images_leave_the_others_in_their_order(tmp_path):
     fill(tmp_path, ["a.png", "b.png", "c.png", "d.png", "e.png"])
     (tmp_path / "b.png").write_bytes(b"")
     (tmp_path / "d.png").write_bytes(b"")
-    images, skipped = load_images_and_skipped(folder_config(tmp_path, skip_bad=True))
-    np.testing.assert_array_equal(images[:, 0, 0, 0], [0, 80, 160])
-    assert skipped == [f"b.png ({NO_IMAGE})", f"d.png ({NO_IMAGE})"]
+    images = load_images(folder_config(tmp_path, skip_bad=True))
+    np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], [0, 80, 160])
+    assert list(images.skipped) == [f"b.png ({NO_IMAGE})", f"d.png ({NO_IMAGE})"]
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])
@@ -247,8 +247,8 @@ def test_many_bad_images_are_listed_in_a_file(tmp_path, monkeypatch, capsys):
     )
     assert listed.read_text().splitlines() == lines
     # When they are skipped, the caller has the list.
-    _, skipped = load_images_and_skipped(folder_config(folder, skip_bad=True))
-    assert skipped == lines
+    images = load_images(folder_config(folder, skip_bad=True))
+    assert list(images.skipped) == lines
     assert capsys.readouterr().err == (
         f"data_dir: 30 of 31 images in {folder} cannot be read and are left out: "
         f"{first}\n"
@@ -263,7 +263,7 @@ def test_image_that_vanishes_before_it_is_read_is_named(tmp_path, monkeypatch):
         (tmp_path / "d.Png").unlink()
         return paths
 
-    monkeypatch.setattr(image_folder, "find_images", find_and_lose)
+    monkeypatch.setattr(folder_module, "find_images", find_and_lose)
     assert refusal(load_images, folder_config(tmp_path)) == (
         f"data_dir: 1 of 6 images in {tmp_path} cannot be read: d.Png (No such file "
         "or directory); remove or replace each, or train on the rest with --skip_bad "

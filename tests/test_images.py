@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras.images import (
+from ddpm_keras.data.flowers import draw_flower, draw_flowers
+from ddpm_keras.data.pixels import (
     BrokenImageError,
     decode_image,
     fit_image,
@@ -23,7 +24,6 @@ from ddpm_keras.images import (
     to_channels,
     to_uint8,
 )
-from ddpm_keras.petals import draw_flower, draw_flowers
 
 
 def test_every_byte_comes_back():
@@ -380,7 +380,7 @@ def test_giant_image_is_refused_from_its_header(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png(60000, 60000, 2, [np.zeros(300)]))
     code = (
-        "import sys; from ddpm_keras.images import decode_image\n"
+        "import sys; from ddpm_keras.data.pixels import decode_image\n"
         "try: decode_image(sys.argv[1], 3)\n"
         "except ValueError as error: print(error)\n"
         "import limits; print(limits.peak_memory())"

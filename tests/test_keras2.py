@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.unet import build_unet
-from ddpm_keras.weight_formats.tf_checkpoint import read_checkpoint
+from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import load_weights
+from ddpm_keras.weights.tf_checkpoint import read_checkpoint
 
 TINY = Path(__file__).parent / "golden" / "keras2_checkpoint_tiny"
 OTHERS = {  # what `build_unet` is asked for, over BASE

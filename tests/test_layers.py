@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ddpm_keras.layers import (
+from ddpm_keras.networks.layers import (
     AttentionBlock,
     GroupNormalization,
     ResidualBlock,

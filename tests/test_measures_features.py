@@ -7,7 +7,7 @@ from keras import ops
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, RunError
-from ddpm_keras.measures.features import load_extractor
+from ddpm_keras.metrics.features import load_extractor
 
 CONFIG = Config(
     img_size=8,
@@ -147,7 +147,7 @@ def test_images_of_another_size_are_refused(images):
         extractor(images / 255.0)
 
 
-def test_features_file_that_does_not_fit_is_told(weights, tmp_path):
+def test_features_file_that_does_not_fit_is_reported(weights, tmp_path):
     folder, _ = weights
     with pytest.raises(InputError) as error:
         load_extractor(str(folder), (16, 16, 1))
@@ -168,7 +168,7 @@ def test_features_file_that_does_not_fit_is_told(weights, tmp_path):
         ("incepton", "incepton: no such file or folder; check the path"),
     ],
 )
-def test_unknown_name_is_told(name, told):
+def test_unknown_name_is_reported(name, told):
     with pytest.raises(InputError) as error:
         load_extractor(name, (8, 8, 3))
     assert str(error.value) == f"--features: {told}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from ddpm_keras.measures.frechet import frechet_distance
+from ddpm_keras.metrics.fid import frechet_distance
 
 
 def by_matrix_root(x, y):

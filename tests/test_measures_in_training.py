@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ddpm_keras.callbacks import Checkpoints, Log
 from ddpm_keras.config import Config
+from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.errors import InputError
-from ddpm_keras.measures.features import load_extractor
-from ddpm_keras.measures.in_training import MeasureSamples
-from ddpm_keras.measures.kernel_distance import kernel_distance
-from ddpm_keras.measures.sliced_wasserstein import sliced_wasserstein
+from ddpm_keras.metrics.features import load_extractor
+from ddpm_keras.metrics.kid import kernel_distance
+from ddpm_keras.metrics.swd import sliced_wasserstein
 from ddpm_keras.optimizers import SkipNonFinite
-from ddpm_keras.petals import draw_flowers
+from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples
+from ddpm_keras.runs.log import Log
 
 REAL = draw_flowers(24, 8)
 

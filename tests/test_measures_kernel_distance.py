@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ddpm_keras.measures import distances
-from ddpm_keras.measures.kernel_distance import kernel_distance, squared_discrepancies
+from ddpm_keras.metrics import distances
+from ddpm_keras.metrics.kid import kernel_distance, squared_discrepancies
 
 
 def by_loops(x, y):

@@ -5,8 +5,9 @@ import pytest
 from exact_noise import ExactNoise, network_of
 from keras import ops
 
+from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.measures.likelihood import (
+from ddpm_keras.metrics.bpd import (
     VariationalBound,
     discretised_log_likelihood,
     gaussian_divergence,
@@ -16,7 +17,7 @@ from ddpm_keras.measures.likelihood import (
 @pytest.fixture(scope="module")
 def bound():
     diffusion = GaussianDiffusion()
-    return VariationalBound(network_of(ExactNoise(diffusion)), diffusion)
+    return VariationalBound(Denoiser(network_of(ExactNoise(diffusion)), diffusion))
 
 
 GOLDEN_NAMES = {"posterior": "fixed_small", "beta": "fixed_large"}
@@ -57,7 +58,8 @@ def test_total_agrees_with_improved_diffusion(bound, golden):
 
 def test_term_of_an_image_does_not_depend_on_its_batch():
     diffusion = GaussianDiffusion(timesteps=5)
-    bound = VariationalBound(network_of(ExactNoise(diffusion), (2, 4, 1)), diffusion)
+    network = network_of(ExactNoise(diffusion), (2, 4, 1))
+    bound = VariationalBound(Denoiser(network, diffusion))
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 4, 1), "uint8")
     whole = bound.measure(images, seed=3, verbose=0)
     parts = bound.measure(images[:3], seed=3, batch_size=2, verbose=0)
@@ -72,7 +74,8 @@ def test_term_of_an_image_does_not_depend_on_its_batch():
 
 def test_one_timestep_is_the_decoder_and_the_prior():
     diffusion = GaussianDiffusion(timesteps=1)
-    bound = VariationalBound(network_of(ExactNoise(diffusion), (2, 2, 3)), diffusion)
+    network = network_of(ExactNoise(diffusion), (2, 2, 3))
+    bound = VariationalBound(Denoiser(network, diffusion))
     found = bound.measure(np.full((2, 2, 2, 3), 9, "uint8"), verbose=0)
     np.testing.assert_allclose(found.terms["posterior"], found.terms["beta"])
     assert np.isfinite(found.total()).all()
@@ -81,7 +84,7 @@ def test_one_timestep_is_the_decoder_and_the_prior():
 def test_bound_follows_changed_weights(make_network):
     network = make_network()
     diffusion = GaussianDiffusion(timesteps=3)
-    bound = VariationalBound(network, diffusion)
+    bound = VariationalBound(Denoiser(network, diffusion))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), "uint8")
     before = bound.measure(images, verbose=0).total()
     network.set_weights([0.5 * w for w in network.get_weights()])

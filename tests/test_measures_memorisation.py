@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ddpm_keras.measures import distances
-from ddpm_keras.measures.memorisation import memorisation
+from ddpm_keras.metrics import distances
+from ddpm_keras.metrics.copies import memorisation
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ddpm_keras.measures import distances
-from ddpm_keras.measures.precision_recall import overlap
+from ddpm_keras.metrics import distances
+from ddpm_keras.metrics.prdc import overlap
 
 
 def by_loops(real, samples, k):

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from ddpm_keras.measures.sliced_wasserstein import (
+from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.metrics.swd import (
     laplacian_level,
     level_sizes,
     sliced_wasserstein,
 )
-from ddpm_keras.petals import draw_flowers
 
 
 @pytest.fixture(scope="module")

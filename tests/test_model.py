@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from ddpm_keras.data.pixels import make_grid
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.images import make_grid
-from ddpm_keras.layers import TimeEmbedding
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.unet import build_unet
+from ddpm_keras.networks.layers import TimeEmbedding
+from ddpm_keras.networks.unet import build_unet
 
 # On TensorFlow XLA takes half a minute to compile a U-Net's training step for the CPU.
 JIT = keras.backend.backend() == "jax"
@@ -379,15 +379,25 @@ def test_plot_images_shows_and_returns_a_grid(make_model, monkeypatch):
 
 def test_same_network_twice_raises(make_network):
     network = make_network()
-    with pytest.raises(ValueError, match="Received: ema_network is network$"):
+    with pytest.raises(ValueError, match="Received: ema_network='"):
         DiffusionModel(network, network, GaussianDiffusion())
 
 
 def test_networks_of_different_shapes_raise(make_network):
     network, other = make_network(), make_network(img_channels=1)
-    received = f"{network.count_params():,} and {other.count_params():,} parameters"
-    with pytest.raises(ValueError, match=f"Received: {received}$"):
+    received = f"network='{network.count_params():,} parameters', ema_network="
+    with pytest.raises(ValueError, match=f"Received: {received}"):
         DiffusionModel(network, other, GaussianDiffusion())
+
+
+def test_network_alone_is_enough(make_network):
+    network = make_network()
+    model = DiffusionModel(network, diffusion=GaussianDiffusion(timesteps=10))
+    assert model.diffusion.timesteps == 10
+    assert DiffusionModel(network).diffusion.timesteps == 1000
+    assert_weights_equal(model.ema_network, network)
+    with pytest.raises(ValueError, match="name the diffusion, as in"):
+        DiffusionModel(network, GaussianDiffusion())
 
 
 @pytest.mark.parametrize("ema", [-0.1, 1.0])

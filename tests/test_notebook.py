@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras.loss_curves import read_log
+from ddpm_keras.runs.log import read_log
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "ddpm_flowers.ipynb"
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.optimizers import Adam, SkipNonFinite
-from ddpm_keras.petals import draw_flowers
 
 
 def values(variables):

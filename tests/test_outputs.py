@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras.errors import RunError
-from ddpm_keras.images import make_grid, to_uint8
-from ddpm_keras.outputs import (
+from ddpm_keras.cli.writers import (
     png_path,
     write_folder,
     write_gif,
@@ -16,6 +14,8 @@ from ddpm_keras.outputs import (
     write_npz,
     write_strip,
 )
+from ddpm_keras.data.pixels import make_grid, to_uint8
+from ddpm_keras.errors import RunError
 
 SEEDS = np.array([3, 4, 9])
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 4, 6, 3)).astype("float32")

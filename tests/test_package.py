@@ -56,7 +56,7 @@ sys.modules["tensorflow"] = None  # an import of it fails
 import keras
 import numpy as np
 
-import ddpm_keras.layers, ddpm_keras.reverse, ddpm_keras.samplers, ddpm_keras.unet
+import ddpm_keras.networks.unet, ddpm_keras.sampling
 from ddpm_keras import DiffusionModel, GaussianDiffusion
 
 assert keras.backend.backend() == "jax"

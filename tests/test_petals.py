@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 import pytest
 
-from ddpm_keras import petals
-from ddpm_keras.petals import draw_flower, draw_flowers
+from ddpm_keras.data import flowers as petals
+from ddpm_keras.data.flowers import draw_flower, draw_flowers
 
 
 def _radius(size):

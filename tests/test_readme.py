@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras.petals import draw_flowers
+from ddpm_keras.data.flowers import draw_flowers
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("*.md", "docs/*.md", "weights/*.md")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_keras.callbacks import SampleGrid
 from ddpm_keras.config import Config
+from ddpm_keras.data.pixels import save_png
 from ddpm_keras.errors import InputError
-from ddpm_keras.images import save_png
-from ddpm_keras.loss_curves import read_log, save_curves
-from ddpm_keras.report import MOST_GRIDS, Report, write_report
+from ddpm_keras.runs.callbacks import SampleGrid
+from ddpm_keras.runs.log import read_log, save_curves
+from ddpm_keras.runs.report import MOST_GRIDS, Report, write_report
 
 VOID = {"meta", "img"}  # elements that have no end
 
@@ -214,7 +214,7 @@ def test_few_grids_are_all_shown(run_folder):
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"results": {"kid": 3}}', "{}"])
-def test_other_files_called_metrics_are_told(run_folder, text):
+def test_other_files_called_metrics_are_reported(run_folder, text):
     page = Page(write_report(run_folder(metrics=text)))
     assert "Not as scripts/evaluate.py writes it." in page.text
 

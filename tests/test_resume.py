@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ddpm_keras import checkpoint
+from ddpm_keras.runs import checkpoint
 
 TESTS = Path(__file__).parent
 TINY = """\
@@ -205,8 +205,8 @@ def test_sigterm_saves_and_tells_how_to_go_on(server, whole, tmp_path, times):
         assert server.wait() == 143
         step = max(saved_steps(folder))
         assert server.output().splitlines()[-1] == (
-            f"stopped: after step {step} of 20; go on with: python scripts/train.py "
-            f"--run-dir {folder} --resume"
+            f"stopped: after step {step} of 20; resume with: ddpm-train --run-dir "
+            f"{folder} --resume"
         )
         assert server.run("--run-dir", folder, "--resume", "--save_every", 3) == 0
         assert f"resumed: after step {step} of 20" in server.output()
@@ -346,7 +346,7 @@ def test_other_keys_are_refused(server, whole, key, was, value):
     )
 
 
-def test_all_keys_that_differ_are_told(server, whole):
+def test_all_keys_that_differ_are_reported(server, whole):
     argv = ["--run-dir", whole, "--resume", "--seed", 12, "--ema", 0.75, "--keep", 1]
     assert "seed (was 11, is 12), ema (was 0.5, is 0.75);" in refusal(server, 2, *argv)
 
@@ -391,7 +391,7 @@ def test_another_machine_goes_on_with_a_warning(server, whole, tmp_path):
     assert server.train(folder, "--resume") == 0
     (line,) = [s for s in server.output().splitlines() if s.startswith("warning: ")]
     assert "backend torch -> " in line and "cores 96 -> " in line
-    assert line.endswith(": the run goes on, not bit for bit as before")
+    assert line.endswith(": the run resumes, but not bit for bit as before")
 
 
 # Damage and divergence.

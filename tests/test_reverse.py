@@ -7,8 +7,8 @@ from exact_noise import ExactNoise, network_of
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.reverse import ReverseProcess
 from ddpm_keras.samplers import Steps, make_steps
+from ddpm_keras.sampling import ReverseProcess
 
 OPTIONS = dict(sampler="ddpm", verbose=0)
 
@@ -146,7 +146,7 @@ def test_run_yields_every_step(process):
     assert x.shape == (4, 8, 8, 3)
     for t, (_, x_prev, x_start) in zip(plan.timesteps, chain, strict=True):
         steps = np.full(4, t)
-        pred_noise = process.network([x, steps])
+        pred_noise = process.denoiser.network([x, steps])
         expected = process.diffusion.predict_start_from_noise(x, steps, pred_noise)
         x_start = ops.convert_to_numpy(x_start)
         # The first step multiplies the network's rounding errors by 157.

@@ -8,7 +8,7 @@ from refusal import refusal
 
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError
-from ddpm_keras.run_folder import make_run_folder
+from ddpm_keras.runs.folder import make_run_folder
 
 CONFIG = Config(dataset_name="petals", img_size=[8, 16], data_dir="ü: #x", seed=7)
 

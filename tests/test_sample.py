@@ -311,7 +311,7 @@ def test_mistake_is_one_line_and_status_2(workplace, argv, told):
     assert (workplace / "old.png").read_bytes() == b"precious"
 
 
-def test_place_that_cannot_be_written_is_told():
+def test_place_that_cannot_be_written_is_reported():
     argv = "--weights run --num-images 1 --steps 1 --out old.png/grid.png"
     _, error = sample(argv, status=2)
     assert error.startswith("error: ") and "old.png" in error

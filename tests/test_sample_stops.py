@@ -16,7 +16,7 @@ from PIL import Image
 from sample_command import CONFIG, SCRIPT, pixels_of, sample
 from saved_run import save_run
 
-from ddpm_keras.reverse import ReverseProcess
+from ddpm_keras.sampling import ReverseProcess
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_full_disk_is_one_line_and_status_1(run, tmp_path, name, file):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_permission_is_told(run, tmp_path):
+def test_folder_without_permission_is_reported(run, tmp_path):
     tmp_path.chmod(0o500)
     argv = f"--weights {run} --out {tmp_path}/grid.png"
     assert "--out: cannot write to" in sample(argv, status=2)[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.reverse import ReverseProcess
+from ddpm_keras.sampling import ReverseProcess
 from ddpm_keras.weights import fingerprint, load_network, read_config
 
 WEIGHTS = sorted((Path(__file__).parents[1] / "weights").glob("*.safetensors"))

@@ -22,8 +22,8 @@ from tensorflow_datasets.core.download import downloader
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images
+from ddpm_keras.data.flowers import draw_flower
 from ddpm_keras.errors import RunError
-from ddpm_keras.petals import draw_flower
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +92,18 @@ def assert_flowers(images, numbers, channels=3):
 
 
 def test_tfds_train_split_is_read(tfds_dir):
-    assert_flowers(load_images(tfds_config(tfds_dir)), range(5))
+    assert_flowers(load_images(tfds_config(tfds_dir)).pixels, range(5))
 
 
 def test_tfds_splits_are_joined(tfds_dir):
     config = tfds_config(tfds_dir, splits=["train", "validation"])
-    assert_flowers(load_images(config), [0, 1, 2, 3, 4, 8, 9, 10, 11])
+    assert_flowers(load_images(config).pixels, [0, 1, 2, 3, 4, 8, 9, 10, 11])
 
 
 def test_tfds_images_are_resized_and_grey_if_asked(tfds_dir):
     config = tfds_config(tfds_dir, splits=["test"], img_channels=1)
-    assert_flowers(load_images(config), range(5, 8), channels=1)
-    images = load_images(tfds_config(tfds_dir, img_size=[4, 8]))
+    assert_flowers(load_images(config).pixels, range(5, 8), channels=1)
+    images = load_images(tfds_config(tfds_dir, img_size=[4, 8])).pixels
     assert images.shape == (5, 4, 8, 3)
 
 
@@ -112,7 +112,7 @@ def test_tfds_data_dir_of_the_environment_is_read(tfds_dir, tmp_path):
     code = (
         "import numpy; from ddpm_keras import Config, load_images; "
         "config = Config(img_size=16, splits=['validation', 'train']); "
-        "numpy.save('images.npy', load_images(config))"
+        "numpy.save('images.npy', load_images(config).pixels)"
     )
     environment = {**os.environ, "TFDS_DATA_DIR": str(tfds_dir)}
     run = subprocess.run(
@@ -136,12 +136,12 @@ def test_unknown_split_is_told_with_those_there_are(tfds_dir):
 
 
 @pytest.mark.parametrize("split", ["train[10%]", "train[:0]"])
-def test_impossible_slice_is_told(tfds_dir, split):
+def test_impossible_slice_is_reported(tfds_dir, split):
     message = refusal(load_images, tfds_config(tfds_dir, splits=[split]))
     assert message.startswith(f"splits: [{split!r}] is not possible: ")
 
 
-def test_unknown_data_set_is_told(tfds_dir):
+def test_unknown_data_set_is_reported(tfds_dir):
     config = tfds_config(tfds_dir, dataset_name="oxford_flower")
     assert refusal(load_images, config) == (
         "dataset_name: no TFDS data set is called 'oxford_flower'; use one of "
@@ -152,20 +152,20 @@ def test_unknown_data_set_is_told(tfds_dir):
 @pytest.mark.parametrize(
     "name", ["Oxford Flowers", "a/b/c", "oxford_flowers102:9.9.9", "words/big"]
 )
-def test_impossible_data_set_names_are_told(tfds_dir, name):
+def test_impossible_data_set_names_are_reported(tfds_dir, name):
     message = refusal(load_images, tfds_config(tfds_dir, dataset_name=name))
     assert message.startswith("dataset_name: ")
     assert repr(name) in message
 
 
-def test_data_set_without_images_is_told(tfds_dir):
+def test_data_set_without_images_is_reported(tfds_dir):
     config = tfds_config(tfds_dir, dataset_name="words")
     assert refusal(load_images, config) == (
         "dataset_name: 'words' has no feature called image"
     )
 
 
-def test_damaged_copy_is_told(tfds_dir, tmp_path):
+def test_damaged_copy_is_reported(tfds_dir, tmp_path):
     shutil.copytree(tfds_dir, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "oxford_flowers102" / "2.1.1"
     (record,) = folder.glob("*train*")
@@ -265,12 +265,12 @@ def failure(config):
     return message[len(start) : -len(end)]
 
 
-def test_missing_file_is_told(server, config):
+def test_missing_file_is_reported(server, config):
     server.sent = None
     assert failure(config) == f"Failed to get url {server.url}. HTTP code: 404"
 
 
-def test_download_that_breaks_off_is_told(server, config):
+def test_download_that_breaks_off_is_reported(server, config):
     server.sent = server.whole[:1000]
     missing = len(server.whole) - 1000
     assert failure(config) == (
@@ -278,14 +278,14 @@ def test_download_that_breaks_off_is_told(server, config):
     )
 
 
-def test_file_with_another_checksum_is_told(server, config):
+def test_file_with_another_checksum_is_reported(server, config):
     server.sent = server.whole[:-1] + b"?"
     said = failure(config)
     assert said.startswith(f"Artifact {server.url}, downloaded to ")
     assert said.endswith(", has wrong checksum")
 
 
-def test_lack_of_a_network_is_told(server, config, monkeypatch):
+def test_lack_of_a_network_is_reported(server, config, monkeypatch):
     def no_network(*args, **kwargs):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
@@ -293,7 +293,7 @@ def test_lack_of_a_network_is_told(server, config, monkeypatch):
     assert failure(config) == f"no answer from {server.url}"
 
 
-def test_full_disk_is_told(config, monkeypatch):
+def test_full_disk_is_reported(config, monkeypatch):
     def download(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/flowers.zip")
 
@@ -307,5 +307,5 @@ def test_failed_download_does_not_stand_in_the_way_of_the_next(server, config, l
     failure(config)
     server.sent = server.whole
     means = [draw_flower(0, k, 16).mean() for k in range(3)]
-    loaded = load_images(config).mean(axis=(1, 2, 3))
+    loaded = load_images(config).pixels.mean(axis=(1, 2, 3))
     np.testing.assert_array_equal(sorted(loaded), sorted(means))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from load_script import SCRIPTS, run_script
 from PIL import Image
+from run_script import SCRIPTS, run_script
 from safetensors.numpy import load_file
 from sample_command import sample
 
 from ddpm_keras.config import load_config
-from ddpm_keras.petals import draw_flower
+from ddpm_keras.data.flowers import draw_flower
 from ddpm_keras.weights import read_config
 
 train = partial(run_script, "train")
@@ -125,11 +125,11 @@ def test_weights_are_the_networks_and_have_moved(trained):
     run, _ = trained
     import keras
 
-    from ddpm_keras.unet import build_unet
+    from ddpm_keras.networks.unet import build_unet
 
     config = load_config("tiny.yaml")
     keras.utils.set_random_seed(config.seed)
-    network = build_unet(**config.unet_arguments())
+    network = build_unet(**config.network_arguments())
     arrays = load_file(run / "weights.safetensors")
     assert set(arrays) == {w.path for w in network.weights}
     starts = zip(network.weights, network.get_weights(), strict=True)
@@ -202,9 +202,9 @@ def test_folder_of_images_without_validation(tmp_path):
 
 
 def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
-    from ddpm_keras import training
-    from ddpm_keras.callbacks import Checkpoints, SampleGrid
     from ddpm_keras.model import DiffusionModel
+    from ddpm_keras.runs import train as training
+    from ddpm_keras.runs.callbacks import Checkpoints, SampleGrid
 
     calls = {}
 
@@ -215,7 +215,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
 
         return kept
 
-    for name in ("split_images", "make_batches"):
+    for name in ("split_indices", "make_batches"):
         monkeypatch.setattr(training, name, keep(name, getattr(training, name)))
     monkeypatch.setattr(DiffusionModel, "fit", keep("fit", lambda *_, **__: None))
     keys = {
@@ -240,11 +240,13 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     flags = " ".join(f"--{key} {str(value).lower()}" for key, value in keys.items())
     train(f"--config tiny.yaml --run-dir {tmp_path}/run {flags}")
 
-    (_, *split), _ = calls["split_images"]
+    (_, *split), _ = calls["split_indices"]
     assert split == [0.25, 21]
     (_, *sizes), options = calls["make_batches"]
     assert sizes == [3, 5]
+    training_indices = options.pop("indices")
     assert options == {"seed": 21, "random_flip": False, "first_step": 0}
+    assert len(training_indices) == 12
 
     (model, batches), options = calls["fit"]
     assert batches.element_spec.shape == (3, 8, 8, 3)
@@ -269,7 +271,7 @@ def test_dry_run_prints_the_configuration_without_keras(tmp_path):
     # The first line is the program's end: what is loaded by then, and the time.
     code = (
         "import atexit, runpy, sys; sys.argv = sys.argv[1:]; "
-        "loaded = ('keras', 'tensorflow', 'jax', 'numpy'); "
+        "loaded = ('keras', 'tensorflow', 'jax'); "
         "atexit.register(lambda: print(*sys.modules.keys() & loaded, file=sys.stderr));"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )

@@ -14,15 +14,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from load_script import run_script
 from PIL import Image
+from run_script import run_script
 from safetensors.numpy import load_file
 
 from ddpm_keras import make_batches
-from ddpm_keras.build import build_model
+from ddpm_keras.backend import count_cores
 from ddpm_keras.config import load_config
 from ddpm_keras.data import load_images
-from ddpm_keras.devices import count_cores
+from ddpm_keras.runs.build import build_model
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "before_0_2_0" / keras.backend.backend()

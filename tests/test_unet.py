@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ddpm_keras.layers import AttentionBlock
-from ddpm_keras.unet import build_unet
+from ddpm_keras.networks.layers import AttentionBlock
+from ddpm_keras.networks.unet import build_unet
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def test_weights_come_in_the_order_of_keras2(golden_network, keras2, numbered):
 def test_recipe_has_its_parameters(monkeypatch):
     # Zeros: drawing 63 million random numbers would take most of the time.
     for module in ("unet", "layers"):
-        monkeypatch.setattr(f"ddpm_keras.{module}.kernel_init", lambda *_: "zeros")
+        monkeypatch.setattr(
+            f"ddpm_keras.networks.{module}.kernel_init", lambda *_: "zeros"
+        )
     network = build_unet(img_size=64)
     assert network.count_params() == 63_200_387
     assert len(network.weights) == 382

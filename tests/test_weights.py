@@ -18,9 +18,7 @@ from limits import limits
 from safetensors.numpy import load_file, save_file
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.unet import build_unet
-from ddpm_keras.weight_formats.content import TAKEN
-from ddpm_keras.weight_formats.keras3 import save_hdf5
+from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import (
     find_weights,
     fingerprint,
@@ -29,6 +27,8 @@ from ddpm_keras.weights import (
     read_config,
     save_weights,
 )
+from ddpm_keras.weights.content import TAKEN
+from ddpm_keras.weights.keras3 import save_hdf5
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def good(tmp_path_factory, randomise):
 
 @pytest.fixture(scope="module")
 def network():
-    return build_unet(**CONFIG.unet_arguments())
+    return build_unet(**CONFIG.network_arguments())
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_order_is_read_from_a_long_keras_2_file(good, network, tmp_path, randomi
 
 
 def test_frozen_and_dropout_networks_take_the_same_files(good):
-    network = build_unet(**CONFIG.unet_arguments() | {"dropout": 0.1})
+    network = build_unet(**CONFIG.network_arguments() | {"dropout": 0.1})
     network.trainable = False
     wanted = load_file(good / "ours.safetensors")
     for name in ("checkpoint", "keras2.h5", "keras3.weights.h5"):
@@ -159,7 +159,7 @@ def test_find_weights(good, tmp_path):
 
 def another_architecture(path, good):
     other = CONFIG.model_copy(update={"has_attention": [True, False]})
-    save_weights(build_unet(**other.unet_arguments()), path, other)
+    save_weights(build_unet(**other.network_arguments()), path, other)
     return (
         "weights of another network, 60 arrays differ: down_1_0_attention/norm/gamma "
         "is missing, not (32,); down_1_0_attention/norm/beta is missing, not (32,); "
@@ -169,7 +169,7 @@ def another_architecture(path, good):
 
 def another_architecture_in_keras_3(path, good):
     other = CONFIG.model_copy(update={"has_attention": [True, False]})
-    save_hdf5(build_unet(**other.unet_arguments()), path.with_suffix(".weights.h5"))
+    save_hdf5(build_unet(**other.network_arguments()), path.with_suffix(".weights.h5"))
     path.with_suffix(".weights.h5").rename(path)
     return (
         "weights of another network, 60 arrays differ: down_1_0_attention/norm/gamma "
@@ -180,7 +180,7 @@ def another_architecture_in_keras_3(path, good):
 
 def another_size(path, good):
     other = CONFIG.model_copy(update={"first_conv_channels": 8})
-    save_weights(build_unet(**other.unet_arguments()), path, other)
+    save_weights(build_unet(**other.network_arguments()), path, other)
     return (
         "weights of another network, 143 arrays differ: time_dense_1/kernel is "
         "(32, 32), not (64, 64); time_dense_1/bias is (32,), not (64,); stem/kernel is "

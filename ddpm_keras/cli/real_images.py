@@ -1,0 +1,75 @@
+"""The real images that samples are measured against."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ddpm_keras.config import Config, load_config
+from ddpm_keras.data import load_images
+from ddpm_keras.data.images import Images, split_indices
+from ddpm_keras.data.pixels import shown_shape
+from ddpm_keras.errors import InputError
+from ddpm_keras.metrics import METRICS
+from ddpm_keras.runs.folder import CONFIG
+
+
+def choose_data(args: argparse.Namespace, config: Config) -> Config:
+    """Choose the configuration whose data keys name the training images."""
+    if args.data is None:
+        return config
+    path = Path(args.data)
+    if path.is_dir() and not (path / CONFIG).is_file():
+        return config.model_copy(
+            update={"dataset_name": "folder", "data_dir": str(path)}
+        )
+    data_config = load_config(path / CONFIG if path.is_dir() else path)
+    shape, wanted = data_config.image_shape, config.image_shape
+    if shape != wanted:
+        raise InputError(
+            f"--data: {path} has images of {shown_shape(shape)}, and the network makes "
+            f"{shown_shape(wanted)}; name a configuration with its size"
+        )
+    return data_config
+
+
+def load_real(
+    args: argparse.Namespace, metrics: set[str], data_config: Config
+) -> tuple[Images, Images]:
+    """Load the images that training saw, and those it held out."""
+    images = load_images(data_config)
+    indices = split_indices(
+        len(images), data_config.validation_fraction, data_config.seed
+    )
+    training, held_out = (images.take(part) for part in indices)
+    compares = any(METRICS[name].of_real for name in metrics)
+    if args.against == "held-out" and not len(held_out) and compares:
+        raise InputError(
+            "--against: no image was held out (validation_fraction is 0); use training"
+        )
+    compared = training if args.against == "training" else held_out
+    for name, metric in METRICS.items():
+        # Two of each: the halves of the real images are measured as well.
+        fewest = 2 * metric.fewest if metric.of_real else 0
+        if name in metrics and len(compared) < fewest:
+            raise InputError(
+                f"--data: {name} needs {fewest} or more {args.against} images; there "
+                f"are {len(compared)}"
+            )
+    if "nn" in metrics and len(training) < 3:
+        raise InputError(
+            f"--data: nn needs 3 or more training images; there are {len(training)}"
+        )
+    return training, held_out
+
+
+def describe_data(config: Config, training: Images, held_out: Images) -> dict[str, Any]:
+    """Describe the real images, for the protocol."""
+    names = ("dataset_name", "splits", "data_dir", "validation_fraction", "seed")
+    return {name: getattr(config, name) for name in names} | {
+        "training_images": len(training),
+        "held_out_images": len(held_out),
+        "size": shown_shape(training.pixels.shape[1:]),
+        "resize": "drawn at this size"
+        if config.dataset_name == "petals"
+        else "centre crop, antialiased bilinear",
+    }

@@ -1,0 +1,175 @@
+"""Sample images from trained weights.
+
+Examples:
+    ddpm-sample --weights runs/demo/001 --num-images 16 --seed 0
+    ddpm-sample --weights runs/demo/001 --sampler dpmpp --steps 20
+    ddpm-sample --weights runs/demo/001 --seeds 0-9999 --out images/
+    ddpm-sample --weights runs/demo/001 --gif chain.gif --strip chain.png
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_keras.cli.command import command
+from ddpm_keras.cli.flags import weights_and_config
+from ddpm_keras.cli.sample_flags import are_seeds, parse_flags
+from ddpm_keras.cli.writers import (
+    write_folder,
+    write_gif,
+    write_grid,
+    write_npz,
+    write_strip,
+)
+from ddpm_keras.data.pixels import read_image, to_uint8
+from ddpm_keras.errors import InputError
+from ddpm_keras.runs.stop_signal import Stopped, StopSignal
+from ddpm_keras.samplers import choose_steps
+from ddpm_keras.starts import between_images, between_seeds, from_image
+
+MAX_FRAMES = 50  # of the animation
+MAX_FRAME_IMAGES = 64  # in each of its halves
+MAX_ROW_IMAGES = 16  # an interpolation of so many is one row of the grid
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    args, seeds = parse_flags(__doc__, argv)
+    weights, config = weights_and_config(args)
+
+    # Loads Keras, so only now: a mistake above is reported at once, not after seconds.
+    from ddpm_keras.denoiser import Denoiser
+    from ddpm_keras.sampling import ReverseProcess
+    from ddpm_keras.weights import fingerprint
+
+    denoiser = Denoiser.from_weights(weights, config)
+    options, plan = choose_steps(
+        config,
+        denoiser.diffusion,
+        sampler=args.sampler,
+        steps=args.steps,
+        spacing=args.spacing,
+        strength=args.strength,
+        eta=args.eta,
+        variance=args.variance,
+    )
+    process = ReverseProcess(denoiser)
+    start, seeds = choose_start(args, process, plan, seeds)
+    text = {
+        **describe(args, seeds),
+        **options,
+        "steps": len(plan),
+        "weights": fingerprint(denoiser.network),
+    }
+    with StopSignal() as stop:
+        sampling = Sampling(args, process, plan, stop)
+        batches = sampling.batches(seeds, start)
+        count = write_images(args, len(seeds), batches, process, text)
+        if count:
+            print(f"samples: {args.out} ({count} of {len(seeds)})")
+            if args.gif:
+                write_gif(args.gif, sampling.frames)
+                print(f"animation: {args.gif}")
+            if args.strip:
+                write_strip(args.strip, sampling.frames, text)
+                print(f"strip: {args.strip}")
+    return sampling.status
+
+
+class Sampling:
+    """The sampling of all images: it can be stopped, and keeps frames on the way.
+
+    Attributes:
+        frames: Pairs (x_t, x_0) of the first batch as uint8, where --gif or --strip
+            asks for them.
+        status: The exit status: 0, or that of the signal that stopped it.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, process: Any, plan: Any, stop: StopSignal
+    ) -> None:
+        self.args = args
+        self.process = process
+        self.plan = plan
+        self.stop = stop
+        self.frames: list[list[np.ndarray]] = []
+        self.status = 0
+
+    def batches(self, seeds: np.ndarray, start: Any) -> Iterator[tuple]:
+        """Yield the batches that are finished; after a signal, no more of them."""
+        try:
+            yield from self.process.batches(
+                self.plan,
+                seeds,
+                start,
+                batch_size=self.args.batch_size,
+                clip_denoised=not self.args.no_clip,
+                every=-(-len(self.plan) // MAX_FRAMES),
+                watch=self._watch,
+            )
+        except Stopped as stopped:  # what is finished is written all the same
+            self.status = stopped.status
+
+    def _watch(self, batch: int, t: int, *images: Any) -> None:
+        if batch == 0 and (self.args.gif or self.args.strip):
+            self.frames.append([to_uint8(x[:MAX_FRAME_IMAGES]) for x in images])
+        self.stop.check()
+
+
+def choose_start(
+    args: argparse.Namespace, process: Any, plan: Any, seeds: np.ndarray
+) -> tuple[Any, np.ndarray]:
+    """Choose what the reverse process starts from (None: noise), and the seeds."""
+    t = plan.timesteps[0]
+    if args.start_from:
+        image = _read("--start-from", args.start_from, process)
+        return from_image(process, image, t, seeds), seeds
+    if not args.interpolate:
+        return None, seeds
+    # One noise in every step of all images: only their starts differ.
+    if are_seeds(args.interpolate):
+        first, second = map(int, args.interpolate)
+        start = between_seeds(process, first, second, len(seeds))
+        return start, np.full(len(seeds), first)
+    ends = [_read("--interpolate", path, process) for path in args.interpolate]
+    start = between_images(process, *ends, t, seeds[0], len(seeds))
+    return start, np.full(len(seeds), seeds[0])
+
+
+def describe(args: argparse.Namespace, seeds: np.ndarray) -> dict[str, Any]:
+    """Describe which images these are, as text for the files."""
+    text = {"seeds": args.seeds or f"{seeds[0]}-{seeds[-1]}"}
+    if args.interpolate:
+        text = {"seeds": seeds[0], "interpolate": " ".join(args.interpolate)}
+    if args.start_from:
+        text["start_from"] = args.start_from
+    if args.no_clip:
+        text["clipped"] = False
+    return text
+
+
+def write_images(
+    args: argparse.Namespace,
+    num_images: int,
+    batches: Iterator[tuple],
+    process: Any,
+    text: dict[str, Any],
+) -> int:
+    """Write what comes to where `--out` says; return the number of images."""
+    out = Path(args.out)
+    if out.suffix == ".npz":
+        return write_npz(out, batches, process.image_shape, text)
+    if out.suffix == ".png":
+        in_a_row = args.interpolate and num_images <= MAX_ROW_IMAGES
+        return write_grid(out, batches, text, num_images if in_a_row else None)
+    return write_folder(out, batches, text)
+
+
+def _read(flag: str, path: str, process: Any) -> np.ndarray:
+    try:
+        return read_image(path, *process.image_shape)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from error

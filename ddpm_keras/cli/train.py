@@ -1,0 +1,99 @@
+"""Train a diffusion model from a configuration file.
+
+Examples:
+    ddpm-train --config demo
+    ddpm-train --config configs/flowers64.yaml --num_epochs 100
+    ddpm-train --run-dir runs/flowers64/001 --resume
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddpm_keras.cli.command import command, new_parser, parse_args
+from ddpm_keras.cli.flags import find_config, shipped_configs
+from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
+from ddpm_keras.data import check_data_set
+from ddpm_keras.errors import InputError
+from ddpm_keras.runs.folder import (
+    CONFIG,
+    discard_unused,
+    make_run_folder,
+    resume_run_folder,
+)
+from ddpm_keras.weights import find_weights
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_flags(argv)
+    config = load_config(args.config, overrides_from(args))
+    if args.dry_run:
+        print(config.to_yaml(), end="")
+        return 0
+    check(config)
+    if args.resume:
+        folder = resume_run_folder(config, args.run_dir)
+    else:
+        if config.initial_weights:
+            find_weights(config.initial_weights)
+        folder = make_run_folder(config, args.config.stem, args.run_dir)
+
+    # Loads Keras, so only now: a mistake above is reported at once, not after seconds.
+    from ddpm_keras.runs.checkpoint import lock
+    from ddpm_keras.runs.train import train
+
+    try:
+        with lock(folder):
+            return train(config, folder)
+    finally:
+        if not args.resume:
+            discard_unused(folder)
+
+
+def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = new_parser(__doc__)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the configuration: a YAML file, or the name of one that ships: "
+        f"{', '.join(shipped_configs())} (with --resume: the run's own)",
+    )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="the folder of the run (default: runs/NAME/001 and so on, where NAME is "
+        "the configuration's)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume the run in --run-dir as if it had not stopped",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration and stop",
+    )
+    add_config_flags(parser)
+    args = parse_args(parser, argv)
+    if args.resume and args.run_dir is None:
+        raise InputError("--resume: name the run's folder with --run-dir")
+    if args.config is not None:
+        args.config = find_config(args.config)
+    elif args.resume:
+        args.config = Path(args.run_dir, CONFIG)
+    else:
+        raise InputError("--config: name the configuration, a YAML file")
+    return args
+
+
+def check(config: Config) -> None:
+    """Raise an `InputError` for what is sure to fail after Keras has loaded."""
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "tensorboard: its package is not installed; run pip install tensorboard, "
+            "or leave the key out"
+        )
+    check_data_set(config)

@@ -1,0 +1,187 @@
+"""Features of images: what KID, FID and the measures of neighbours compare.
+
+A figure means nothing without the extractor that gave its features; two figures of
+different extractors cannot be compared.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from ddpm_keras.data.batches import full_batches
+from ddpm_keras.data.pixels import shown_shape, to_float
+from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.weights import fingerprint
+
+INCEPTION_SIZE = 299  # pixels, the side that InceptionV3 was trained on
+RANDOM_WIDTHS = (32, 64, 128, 256)
+
+
+class FeatureExtractor:
+    """Turns images into vectors; `load_extractor` makes one.
+
+    Args:
+        name: What a figure is labelled with: network, weights and preparation.
+        network: A `keras.Model` from float32 images in [-1, 1] of shape `(batch,
+            height, width, channels)` to features of shape `(batch, dims)`.
+        batch_size: Images that go through it together.
+
+    Call arguments:
+        images: uint8 array of shape `(num_images, height, width, channels)`.
+        verbose: 1 shows a progress bar, 0 does not.
+
+    Returns of a call:
+        A float64 array of shape `(num_images, dims)`.
+    """
+
+    def __init__(self, name, network, batch_size=64):
+        self.name = name
+        self.network = network
+        self.batch_size = batch_size
+        self.image_shape = tuple(network.input_shape[1:])
+        self.dims = network.output_shape[-1]
+
+    def __call__(self, images, verbose=0):
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"`images` must be uint8 of shape (num_images, {self.image_shape}). "
+                f"Received: {images.dtype} of shape {images.shape}"
+            )
+        progress = keras.utils.Progbar(
+            len(images), verbose=verbose, unit_name="image", interval=0.5
+        )
+        features = np.zeros((len(images), self.dims))
+        for some, places in full_batches(len(images), self.batch_size):
+            found = self.network.predict_on_batch(to_float(images[places]))
+            features[some] = np.asarray(found)[: some.stop - some.start]
+            progress.update(some.stop)
+        return features
+
+
+def load_extractor(name, image_shape):
+    """Make the extractor of a name.
+
+    - `inception`: InceptionV3 of Keras Applications, globally averaged, 2,048 features,
+      with Keras' ImageNet weights, downloaded at the first use, over images resized to
+      299x299 (bilinear). Neither these weights nor the resize are those of the
+      original FID, so that its figures cannot be compared with published ones.
+    - `random:SEED`: a convolutional network with fixed random weights, 480 features,
+      the same on every backend. It needs no download, and knows no flowers: it sees
+      colours, edges and textures.
+    - A path: a U-Net of ours, as a run folder or weights file. Its features are the
+      middle block's, globally averaged, at the timestep `timesteps // 100`, of images
+      scaled as at that timestep with no noise added.
+
+    Args:
+        name: One of these.
+        image_shape: Height, width and channels (1 or 3) of the images.
+
+    Returns:
+        A `FeatureExtractor`.
+
+    Raises:
+        InputError: When there is no such extractor, or it takes other images.
+        RunError: When weights cannot be downloaded.
+    """
+    if name == "inception":
+        return _inception(image_shape)
+    if seed := re.fullmatch(r"random:(\d{1,9})", name):
+        return _random(int(seed[1]), image_shape)
+    if name.startswith("random") and not Path(name).exists():
+        raise InputError(
+            f"--features: write random:SEED, such as random:0; received {name!r}"
+        )
+    return _from_weights(name, image_shape)
+
+
+def _inception(image_shape):
+    image = keras.Input(image_shape)
+    x = layers.Resizing(INCEPTION_SIZE, INCEPTION_SIZE, interpolation="bilinear")(image)
+    if image_shape[2] == 1:
+        x = layers.Concatenate()([x, x, x])
+    try:
+        inception = keras.applications.InceptionV3(
+            include_top=False,
+            weights="imagenet",
+            input_shape=(INCEPTION_SIZE, INCEPTION_SIZE, 3),
+            pooling="avg",
+        )
+    except Exception as error:  # Keras raises a bare Exception, or the network's
+        home = os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras"))
+        folder = os.path.join(home, "models")
+        raise RunError(
+            "--features inception: cannot get Keras' InceptionV3 weights "
+            f"({_first_line(error)}); put inception_v3_weights_tf_dim_ordering_tf_"
+            f"kernels_notop.h5 into {folder}, or use --features random:0"
+        ) from error
+    return FeatureExtractor(
+        f"inception (Keras Applications InceptionV3, ImageNet weights, average pool, "
+        f"bilinear resize to {INCEPTION_SIZE}x{INCEPTION_SIZE})",
+        keras.Model(image, inception(x)),
+    )
+
+
+def _random(seed, image_shape):
+    image = x = keras.Input(image_shape)
+    pooled = []
+    for i, width in enumerate(RANDOM_WIDTHS):
+        x = layers.Conv2D(
+            width, 3, strides=1 if i == 0 else 2, padding="same", activation="relu"
+        )(x)
+        pooled.append(layers.GlobalAveragePooling2D()(x))
+    network = keras.Model(image, layers.Concatenate()(pooled))
+    # Drawn by NumPy: Keras' own generators differ from backend to backend.
+    rng = np.random.default_rng(seed)
+    network.set_weights(
+        [
+            rng.normal(0.0, np.sqrt(2.0 / np.prod(w.shape[:-1])), w.shape)
+            if len(w.shape) == 4
+            else rng.normal(0.0, 0.1, w.shape)
+            for w in network.weights
+        ]
+    )
+    return FeatureExtractor(f"random:{seed}", network)
+
+
+def _from_weights(path, image_shape):
+    try:
+        denoiser = Denoiser.from_weights(path)
+    except InputError as error:
+        raise InputError(f"--features: {error}") from error
+    if denoiser.image_shape != tuple(image_shape):
+        raise InputError(
+            f"--features: {path} takes images of {shown_shape(denoiser.image_shape)}, "
+            f"and these are {shown_shape(image_shape)}; name a network for these, or "
+            "use random:0"
+        )
+    t = denoiser.diffusion.timesteps // 100
+    image = keras.Input(image_shape)
+    scale = float(denoiser.diffusion.sqrt_alphas_cumprod[t])
+    noisy_image, time = layers.Rescaling(scale)(image), _Timestep(t)(image)
+    features = denoiser.feature_model()([noisy_image, time])
+    return FeatureExtractor(
+        f"{path} (middle block of the U-Net {fingerprint(denoiser.network)} at "
+        f"timestep {t})",
+        keras.Model(image, features),
+    )
+
+
+class _Timestep(layers.Layer):
+    """The same timestep for each image of a batch."""
+
+    def __init__(self, t, **kwargs):
+        super().__init__(**kwargs)
+        self.t = t
+
+    def call(self, images):
+        return keras.ops.full((keras.ops.shape(images)[0],), self.t, dtype="int32")
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,268 @@
+"""A run, from its configuration to trained weights, in its folder."""
+
+import dataclasses
+import sys
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ddpm_keras.backend import check_same_step, count_cores, distributed, join_hosts
+from ddpm_keras.config import Config
+from ddpm_keras.data import load_images
+from ddpm_keras.data.batches import (
+    check_fills_batch,
+    make_batches,
+    make_validation_batches,
+)
+from ddpm_keras.data.images import Images, split_indices
+from ddpm_keras.errors import InputError, warn
+from ddpm_keras.files import remove_temporary_files, written_whole
+from ddpm_keras.model import DiffusionModel
+from ddpm_keras.runs import checkpoint
+from ddpm_keras.runs.build import build_model, check_names
+from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples, SampleGrid
+from ddpm_keras.runs.folder import write_config
+from ddpm_keras.runs.log import Log, cut_log
+from ddpm_keras.runs.report import REPORT, Report, write_report
+from ddpm_keras.runs.state import load_state
+from ddpm_keras.runs.stop_signal import Stopped, StopSignal
+from ddpm_keras.samplers import configured_options
+from ddpm_keras.weights import RUN_WEIGHTS, load_weights, save_weights
+
+# With fewer images held out, samples are measured against those to train on.
+LEAST_HELD_OUT = 16
+
+
+def train(config, folder):
+    """Train in a run's folder, from its newest checkpoint if it has one.
+
+    Args:
+        config: The `Config` of the run.
+        folder: The run's folder, as `runs.folder` makes it, locked.
+
+    Returns:
+        The exit status: 0, or 128 and the signal that stopped the run.
+
+    Raises:
+        InputError: When data or keys are not possible, or the checkpoints are not
+            those to resume from.
+        RunError: When the training diverges, or nothing can be saved.
+    """
+    join_hosts()
+    check_names(config)
+    images = load_images(config)
+    if images.skipped:
+        with written_whole(folder / "skipped_images.txt") as file:
+            file.write_text("\n".join(images.skipped) + "\n", encoding="utf-8")
+    training, held_out = split_indices(
+        len(images), config.validation_fraction, config.seed
+    )
+    print(f"data: {len(training):,} images to train on, {len(held_out):,} held out")
+    check_fills_batch(len(training), config.batch_size)
+    with distributed(config.batch_size, config.distribute) as num_devices:
+        if num_devices > 1:
+            print(f"devices: {num_devices}, sharing each batch")
+        model = build_model(config)
+        print(f"network: {model.network.count_params():,} parameters")
+        print(f"run: {folder}")
+        return Run(config, folder, model, images, training, held_out).go()
+
+
+@dataclasses.dataclass
+class Run:
+    """A run with everything loaded and built: what is left is to train.
+
+    Attributes:
+        config: The `Config`.
+        folder: The run's folder.
+        model: The compiled `DiffusionModel`.
+        images: All `Images`.
+        training: Indices of those to train on.
+        held_out: Indices of those held out.
+    """
+
+    config: Config
+    folder: Path
+    model: DiffusionModel
+    images: Images
+    training: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def steps_per_epoch(self):
+        return len(self.training) // self.config.batch_size
+
+    @property
+    def last_step(self):
+        return self.steps_per_epoch * self.config.num_epochs
+
+    def go(self):
+        """Train from the newest checkpoint to the end; return the exit status."""
+        first_step, facts = self.restore()
+        if self.config.initial_weights and not first_step:
+            load_weights(self.model.network, self.config.initial_weights)
+            self.model.ema_network.set_weights(self.model.network.get_weights())
+        write_config(self.folder, self.config)  # only now that nothing is refused
+        epochs_done, steps_done = divmod(first_step, self.steps_per_epoch)
+        if not steps_done:
+            self.grids.epochs_done = epochs_done
+        if first_step >= self.last_step:
+            self.complete()
+            return 0
+        if first_step:
+            print(f"resumed: after step {first_step:,} of {self.last_step:,}")
+            cut_log(self.folder / "log.csv", epochs_done)
+            if not self.config.learning_rate_warmup_steps:
+                self.model.optimizer.learning_rate = self.config.learning_rate
+        with StopSignal() as stop:
+            checkpoints = Checkpoints(
+                *(self.folder, self.config, self.steps_per_epoch),
+                *(first_step, facts, stop),
+            )
+            try:
+                self.fit(first_step, self.callbacks(checkpoints))
+            except Stopped as stopped:
+                checkpoints.save(last=True)
+                print(
+                    f"stopped: after step {checkpoints.step:,} of {self.last_step:,}; "
+                    f"resume with: ddpm-train --run-dir {self.folder} --resume"
+                )
+                return stopped.status
+        print(f"weights: {self.folder / RUN_WEIGHTS}")
+        if self.config.sample_every:
+            print(f"samples: {self.grids.path(self.config.num_epochs)}")
+        print(f"report: {self.folder / REPORT}")
+        return 0
+
+    def restore(self):
+        """Set the model to the newest checkpoint of the folder, if there is one.
+
+        Returns:
+            The number of steps done, 0 without a checkpoint, and what the next
+            checkpoints have to keep, plain JSON: the images' hash, the machine and the
+            best loss.
+
+        Raises:
+            InputError: When the checkpoints are damaged, not of these images or model,
+                or not of the same step on every host.
+        """
+        facts = {
+            "images": self.images.digest(self.training),
+            "machine": _machine(),
+            "best": None,
+        }
+        remove_temporary_files(self.folder)
+        found = checkpoint.restore(self.folder, warn=warn)
+        check_same_step(found[0] if found else 0)
+        if found is None:
+            return 0, facts
+        step, arrays, before = found
+        if before["images"] != facts["images"]:
+            raise InputError(
+                f"--resume: the training images are not those that {self.folder} was "
+                "begun with; bring those back, or start a new run"
+            )
+        load_state(self.model, arrays)
+        was, now = before["machine"], facts["machine"]
+        other = [
+            f"{key} {was.get(key)} -> {now[key]}"
+            for key in now
+            if was.get(key) != now[key]
+        ]
+        if other:
+            warn(f"{', '.join(other)}: the run resumes, but not bit for bit as before")
+        return step, {**facts, "best": before["best"]}
+
+    def complete(self):
+        """Write what a run killed after its last checkpoint has not written."""
+        epochs = self.config.num_epochs
+        print(f"nothing to do: {self.folder} has done its {epochs} epochs")
+        save_weights(self.model.ema_network, self.folder / RUN_WEIGHTS, self.config)
+        self.grids.set_model(self.model)
+        self.grids.set_params({"epochs": epochs})
+        self.grids.on_train_begin()
+        write_report(self.folder)
+
+    @cached_property
+    def grids(self):
+        return SampleGrid(
+            self.folder / "samples",
+            every=self.config.sample_every,
+            num_images=self.config.num_samples,
+            seed=self.config.seed,
+            **configured_options(self.config),
+        )
+
+    def callbacks(self, checkpoints):
+        """List the callbacks of `fit`, in the order in which they depend on another."""
+        log_path = self.folder / "log.csv"
+        callbacks = [
+            Log(str(log_path), append=checkpoints.step > 0),
+            checkpoints,
+            self.grids,
+            Report(self.folder, self.grids),
+        ]
+        if self.config.eval_every:  # first: the log takes its figures
+            enough = len(self.held_out) >= LEAST_HELD_OUT
+            real = self.images.take(self.held_out if enough else self.training)
+            callbacks.insert(0, MeasureSamples(real.pixels, self.config))
+        if self.config.tensorboard:
+            logs = str(self.folder / "tensorboard")
+            callbacks.append(keras.callbacks.TensorBoard(logs))
+        return callbacks
+
+    def fit(self, first_step, callbacks):
+        """Run Keras' `fit` over the steps that are left."""
+        epoch, steps_done = divmod(first_step, self.steps_per_epoch)
+        steps = self.steps_per_epoch - steps_done
+        if steps_done:  # the rest of an epoch; Keras can begin one only at its start
+            self.fit_from(epoch, steps, [*callbacks, _OneEpoch()])
+            epoch += 1
+        if epoch < self.config.num_epochs:
+            self.fit_from(epoch, self.steps_per_epoch, callbacks)
+
+    def fit_from(self, epoch, steps, callbacks):
+        """Run `fit` from the last `steps` steps of an epoch on."""
+        config = self.config
+        batches, _ = make_batches(
+            self.images,
+            config.batch_size,
+            config.num_epochs,
+            seed=config.seed,
+            random_flip=config.random_flip,
+            first_step=self.steps_per_epoch * (epoch + 1) - steps,
+            indices=self.training,
+        )
+        validation = None
+        if len(self.held_out):
+            validation = make_validation_batches(
+                self.images, config.batch_size, self.held_out
+            )
+        self.model.fit(
+            batches,
+            initial_epoch=epoch,
+            epochs=config.num_epochs,
+            steps_per_epoch=steps,
+            validation_data=validation,
+            callbacks=callbacks,
+            shuffle=False,  # `make_batches` has done so
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+
+class _OneEpoch(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def _machine():
+    """What may change results in their last bits."""
+    packages = ["keras", "numpy", keras.backend.backend()]
+    return {
+        "backend": keras.backend.backend(),
+        "cores": count_cores(),
+        **{name: version(name) for name in packages},
+    }

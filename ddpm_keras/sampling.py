@@ -1,0 +1,227 @@
+"""Runs a sampler's steps over the network, compiled once, for many images at a time."""
+
+from numbers import Integral
+
+import keras
+import numpy as np
+from keras import ops
+
+from ddpm_keras.backend import compile_calls, map_images
+from ddpm_keras.data.batches import full_batches
+from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.errors import ArgumentError
+from ddpm_keras.samplers import make_steps
+
+
+class ReverseProcess:
+    """Turns noise into images with a trained network.
+
+    The loop over timesteps runs inside one compiled function of the backend. Image k's
+    noise depends on its own seed and on the number of the step alone, so an image is
+    the same in whichever batch it is made. The two backends draw different noise from
+    the same seed.
+
+    Args:
+        denoiser: A `Denoiser`; or its network, and the `diffusion` beside it.
+        diffusion: The `GaussianDiffusion` of a network.
+    """
+
+    def __init__(self, denoiser, diffusion=None):
+        if diffusion is not None:
+            denoiser = Denoiser(denoiser, diffusion)
+        self.denoiser = denoiser
+        self.diffusion = denoiser.diffusion
+        self.image_shape = denoiser.image_shape
+        self._advance = compile_calls(self._steps, denoiser)
+        self._start = compile_calls(
+            lambda seeds: _draw(seeds, 0, self.image_shape), denoiser
+        )
+
+    def noise(self, seeds):
+        """The noise x_T that the images of `seeds` start from.
+
+        Args:
+            seeds: One int per image, 0 to 2**31 - 1.
+
+        Returns:
+            A float32 tensor of shape `(len(seeds), height, width, channels)`.
+        """
+        return self._start(ops.convert_to_tensor(seeds, "int32"))
+
+    def generate_images(
+        self,
+        num_images=16,
+        sampler="ddpm",
+        steps=None,
+        seed=0,
+        batch_size=64,
+        verbose=1,
+        clip_denoised=True,
+        **options,
+    ):
+        """Sample images.
+
+        Image k is a function of `seed + k`, the sampler and the weights: the same in
+        every batch size and number of images, on one backend.
+
+        Args:
+            num_images: How many.
+            sampler: `"ddpm"`, `"ddim"` or `"dpmpp"`.
+            steps: Network evaluations per image. Default: all timesteps for ddpm, 50
+                for ddim, 20 for dpmpp.
+            seed: Seed of the first image, 0 or more; the others count up from it.
+            batch_size: Images computed together.
+            verbose: 1 shows a progress bar, 0 does not.
+            clip_denoised: Whether predicted clean images are clipped in each step.
+            **options: Of `samplers.make_steps`: `spacing`, `eta`, `variance`.
+
+        Returns:
+            A float32 NumPy array of shape `(num_images, height, width, channels)`,
+            in [-1, 1] unless `clip_denoised` is off.
+
+        Raises:
+            ValueError: When the sampler, `num_images`, `seed` or an option is not
+                possible.
+        """
+        if num_images < 1 or batch_size < 1:
+            raise ArgumentError(
+                "`num_images` and `batch_size` must be 1 or more.",
+                num_images=num_images,
+                batch_size=batch_size,
+            )
+        if not isinstance(seed, Integral) or not 0 <= seed <= 2**31 - num_images:
+            raise ArgumentError(
+                "`seed`, that of the first image, must be an integer, 0 or more, and "
+                "the last image's at most 2**31 - 1.",
+                seed=seed,
+            )
+        plan = make_steps(self.diffusion, sampler, steps, **options)
+        batches = self.batches(
+            plan,
+            np.arange(seed, seed + num_images),
+            batch_size=batch_size,
+            verbose=verbose,
+            clip_denoised=clip_denoised,
+        )
+        return np.concatenate([images for _, images in batches])
+
+    def batches(
+        self,
+        plan,
+        seeds,
+        start=None,
+        batch_size=64,
+        verbose=1,
+        every=None,
+        watch=None,
+        **options,
+    ):
+        """Sample any number of images, one batch after another.
+
+        Args:
+            plan: The `Steps` of a sampler, see `samplers.make_steps`.
+            seeds: One int per image, 0 to 2**31 - 1.
+            start: A function that returns the images to start from, of shape
+                `(n, height, width, channels)`, for an int array of shape `(n,)`: their
+                places in `seeds`. Default: the noise of the seeds.
+            batch_size: Images computed together.
+            verbose: 1 shows a progress bar, 0 does not.
+            every: Steps between two updates of the bar. Default: a hundredth of them.
+            watch: Called at each of these with the number of the batch, from 0, and
+                its `(t, x_t, x_0)`, see `run`. What it raises ends the sampling.
+            **options: Of `run`.
+
+        Yields:
+            Tuples of the seeds of a batch and its images, a float32 NumPy array.
+        """
+        seeds = np.asarray(seeds)
+        every = every or max(1, len(plan) // 100)
+        batches = full_batches(len(seeds), batch_size)
+        progress = keras.utils.Progbar(
+            len(batches) * len(plan), verbose=verbose, unit_name="step"
+        )
+        for batch, (some, places) in enumerate(batches):
+            x = None if start is None else start(places)
+            chain = self.run(plan, seeds[places], x, every=every, **options)
+            for k, (t, images, x_start) in enumerate(chain, 1):
+                float(images[0, 0, 0, 0])  # wait, or the bar runs ahead of the device
+                progress.update(batch * len(plan) + min(k * every, len(plan)))
+                if watch is not None:
+                    watch(batch, t, images, x_start)
+            finished = seeds[some]
+            yield finished, ops.convert_to_numpy(images)[: len(finished)]
+
+    def run(self, plan, seeds, x=None, clip_denoised=True, every=1):
+        """Yield the reverse process of one batch of images as it goes.
+
+        Args:
+            plan: The `Steps` of a sampler, see `samplers.make_steps`.
+            seeds: One int per image, 0 to 2**31 - 1.
+            x: Images to start from, of shape `(len(seeds), height, width, channels)`.
+                Default: the noise of the seeds.
+            clip_denoised: Whether the predicted clean images are clipped to the
+                diffusion's range.
+            every: Steps between two yields; the last one is always yielded.
+
+        Yields:
+            Tuples `(t, x_t, x_0)`: the timestep reached, the noisy images there, and
+            the clean images that the step predicted. At the end t is -1 and x_t the
+            sample.
+        """
+        seeds = ops.convert_to_tensor(seeds, "int32")
+        x = self.noise(seeds) if x is None else ops.convert_to_tensor(x, "float32")
+        state = x, ops.zeros_like(x)
+        clip = (-np.inf, np.inf)
+        if clip_denoised:
+            clip = self.diffusion.clip_min, self.diffusion.clip_max
+        timesteps = ops.convert_to_tensor(plan.timesteps)
+        columns = [plan.a, plan.b, plan.c, plan.sigma]
+        columns = ops.convert_to_tensor(np.stack(columns, axis=1))
+        clip = ops.convert_to_tensor(np.float32(clip))
+        for first in range(0, len(plan), every):
+            last = min(first + every, len(plan))
+            span = ops.convert_to_tensor((first, last), "int32")
+            state = self._advance(state, seeds, span, timesteps, columns, clip)
+            yield int(plan.reached[last - 1]), *state
+
+    def _steps(self, state, seeds, span, timesteps, columns, clip):
+        """Take the steps of a span; its end is not included."""
+        batch = ops.shape(seeds)[0]
+
+        def step(i, x, x_start_before):
+            t = ops.broadcast_to(timesteps[i], (batch,))
+            a, b, c, sigma = ops.unstack(columns[i], 4)
+            x_start = ops.clip(self.denoiser(x, t), clip[0], clip[1])
+            x = a * x + b * x_start + c * x_start_before
+            x = ops.cond(
+                sigma > 0,
+                lambda: x + sigma * _draw(seeds, i + 1, self.image_shape),
+                lambda: x,
+            )
+            return i + 1, x, x_start
+
+        _, x, x_start = ops.while_loop(
+            lambda i, x, x_start: i < span[1], step, (span[0], *state)
+        )
+        return x, x_start
+
+
+class _StatelessSeed(keras.random.SeedGenerator):
+    """Hands a given tensor to `keras.random`, which else takes only ints and state."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def next(self, ordered=True):
+        return self.value
+
+
+def _draw(seeds, number, image_shape):
+    """Standard normal noise; image k's is a function of `seeds[k]` and `number`."""
+    number = ops.cast(number, "uint32")
+
+    def draw(seed):
+        seed = _StatelessSeed(ops.stack([ops.cast(seed, "uint32"), number]))
+        return keras.random.normal(image_shape, dtype="float32", seed=seed)
+
+    return map_images(draw, seeds)

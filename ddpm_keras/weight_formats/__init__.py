@@ -1,1 +1,0 @@
-"""Readers of weights, a file format each; `ddpm_keras.weights` is the way in."""
