@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddpm_keras.errors import ArgumentError
+from ddpm_keras.errors import require
 from ddpm_keras.schedules import SCHEDULES, posterior
 
 
@@ -53,27 +53,27 @@ class GaussianDiffusion:
         clip_max=1.0,
         schedule="linear",
     ):
-        if schedule not in SCHEDULES:
-            raise ArgumentError(
-                f"`schedule` must be one of {sorted(SCHEDULES)}.", schedule=schedule
-            )
-        if not 0.0 < beta_start <= beta_end < 1.0:
-            raise ArgumentError(
-                "`beta_start` and `beta_end` must satisfy 0 < beta_start <= beta_end "
-                "< 1.",
-                beta_start=beta_start,
-                beta_end=beta_end,
-            )
-        if int(timesteps) != timesteps or timesteps < 1:
-            raise ArgumentError(
-                "`timesteps` must be a whole number, 1 or more.", timesteps=timesteps
-            )
-        if not clip_min < clip_max:
-            raise ArgumentError(
-                "`clip_min` must be smaller than `clip_max`.",
-                clip_min=clip_min,
-                clip_max=clip_max,
-            )
+        names = sorted(SCHEDULES)
+        require(
+            schedule in names, f"`schedule` must be one of {names}.", schedule=schedule
+        )
+        require(
+            0.0 < beta_start <= beta_end < 1.0,
+            "`beta_start` and `beta_end` must satisfy 0 < beta_start <= beta_end < 1.",
+            beta_start=beta_start,
+            beta_end=beta_end,
+        )
+        require(
+            int(timesteps) == timesteps and timesteps >= 1,
+            "`timesteps` must be a whole number, 1 or more.",
+            timesteps=timesteps,
+        )
+        require(
+            clip_min < clip_max,
+            "`clip_min` must be smaller than `clip_max`.",
+            clip_min=clip_min,
+            clip_max=clip_max,
+        )
         self.beta_start = beta_start
         self.beta_end = beta_end
         self.timesteps = int(timesteps)

@@ -31,6 +31,12 @@ class ArgumentError(ValueError):
         self.keys = tuple(received)
 
 
+def require(condition: bool, message: str, **received: Any) -> None:
+    """Raise an `ArgumentError` with these arguments unless the condition holds."""
+    if not condition:
+        raise ArgumentError(message, **received)
+
+
 def short(text: str) -> str:
     """Cut a text to 60 characters, for a line that quotes it."""
     return text if len(text) <= 60 else f"{text[:57]}..."
