@@ -1,8 +1,8 @@
-"""diffusers' network of the shape of ours, to compare with."""
+"""The network of diffusers in the shape of ours, for comparison."""
 
 
 def build_theirs(arguments):
-    """A `UNet2DModel` for the arguments of `build_unet`."""
+    """Build a `UNet2DModel` from the arguments of `build_unet`."""
     from diffusers import UNet2DModel
 
     attention = arguments["has_attention"]
@@ -15,6 +15,6 @@ def build_theirs(arguments):
         up_block_types=[
             "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
         ],
-        attention_head_dim=None,  # one head, as ours
+        attention_head_dim=None,  # one head, like ours
         norm_num_groups=8,
     )

@@ -2,9 +2,9 @@
 
     python benchmarks/first_step.py
 
-Fresh processes, one after another, of the network that train_step.py times; medians,
-and where the time goes: importing, making the data, building the model, tracing the
-step in Python, and its first execution with all that the backend does before it.
+Runs fresh processes, one after another, with the network of train_step.py, and prints
+medians for each part: imports, data, building the model, tracing the step in Python,
+and its first execution, which includes compilation by the backend.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from train_step import NETWORK, NUM_IMAGES, processor
 
 
 def work(started, batch_size):
-    """One process: print a dict of seconds, and of how often the step was traced."""
+    """Take the first step, and print its seconds and number of traces as JSON."""
     import keras
     import numpy as np
 
-    from ddpm_keras import DiffusionModel, GaussianDiffusion, build_unet, make_batches
+    from ddpm_keras import DiffusionModel, build_unet, make_batches
     from ddpm_keras.optimizers import Adam
 
     marks = {"import": time.time()}
@@ -44,10 +44,10 @@ def work(started, batch_size):
 
     class AtFirstStep(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            float(logs["loss"])  # the step has ended when its loss is known
+            float(logs["loss"])  # waits for the step to end
             marks["step"] = time.time()
 
-    model = Traced(build_unet(**NETWORK), None, GaussianDiffusion(), seed=0)
+    model = Traced(build_unet(**NETWORK), seed=0)
     model.compile(loss="mean_squared_error", optimizer=Adam(2e-4))
     marks["build"] = time.time()
     model.fit(

@@ -1,12 +1,12 @@
-"""Time the data pipeline: images a second, cold and warm.
+"""Time the data pipeline: images per second, cold and warm.
 
     python benchmarks/input.py
     python benchmarks/input.py --data-dir photos
 
-Cold: `load_images`, which decodes, crops and resizes every image once; of Oxford
-Flowers 102 through TensorFlow Datasets (`TFDS_DATA_DIR`), or of a folder. Warm:
-`make_batches` over what was loaded, shuffling, mirroring and scaling, as `fit` reads
-it; the median of rounds.
+Cold: `load_images`, which decodes, crops and resizes every image once, of Oxford
+Flowers 102 through TensorFlow Datasets (`TFDS_DATA_DIR`) or of a folder. Warm:
+`make_batches` over the loaded images, which shuffles, mirrors and scales them; the
+median of several rounds.
 """
 
 import argparse
@@ -28,10 +28,12 @@ def main():
     parser.add_argument("--data-dir", help="a folder of images; default: flowers")
     parser.add_argument("--img-size", type=int, default=64, help="default: 64")
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
-    parser.add_argument("--batches", type=int, default=500, help="a round; default 500")
+    parser.add_argument(
+        "--batches", type=int, default=500, help="a round; default: 500"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     args = parser.parse_args()
-    import tensorflow as tf  # noqa: F401  (its import is no part of the times)
+    import tensorflow as tf  # noqa: F401  (so that its import is not timed)
 
     source = {"dataset_name": "oxford_flowers102", "splits": ["train"]}
     if args.data_dir:

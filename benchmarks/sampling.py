@@ -3,9 +3,8 @@
     python benchmarks/sampling.py
 
 Runs alternate, so that a busy machine slows both, and medians are printed. "our loop
-alone" is the same loop around a network that does next to nothing: what the loop
-costs. diffusers and torch come with `pip install -e .[bench]`; without them only ours
-is timed.
+alone" is the cost of the loop: it runs a network that does next to nothing. diffusers
+and torch come with `pip install -e .[bench]`; without them only ours is timed.
 """
 
 import argparse
@@ -21,13 +20,14 @@ from diffusers_unet import build_theirs  # noqa: E402
 from keras import ops  # noqa: E402
 from train_step import NETWORK, processor  # noqa: E402
 
+from ddpm_keras.backend import compile_calls  # noqa: E402
 from ddpm_keras.denoiser import Denoiser  # noqa: E402
 from ddpm_keras.diffusion import GaussianDiffusion  # noqa: E402
 from ddpm_keras.networks.unet import build_unet  # noqa: E402
 from ddpm_keras.samplers import make_steps  # noqa: E402
 from ddpm_keras.sampling import ReverseProcess  # noqa: E402
 
-EVERY = 20  # steps between two looks at the images, as sample.py has it for 1,000
+EVERY = 20  # steps between two updates, as sample.py has for 1,000 steps
 NETWORKS = {
     "32x32, 32 channels, (1, 2, 4), 2 blocks": NETWORK,
     "16x16, 16 channels, (1, 2), 1 block": dict(
@@ -41,7 +41,7 @@ NETWORKS = {
 
 
 def ours(network, num_images, steps):
-    """A function that samples `steps` timesteps and returns seconds for each."""
+    """Return a function that samples `steps` timesteps; it returns seconds per step."""
     diffusion = GaussianDiffusion()
     process = ReverseProcess(Denoiser(network, diffusion))
     plan = make_steps(diffusion, "ddpm", steps)
@@ -57,31 +57,16 @@ def ours(network, num_images, steps):
 
 
 def nothing(img_size):
-    """A network of one multiplication."""
+    """Build a network of one multiplication."""
     image, t = keras.Input((img_size, img_size, 3)), keras.Input((), dtype="int32")
     return keras.Model([image, t], keras.layers.Rescaling(0.5)(image))
 
 
 def forward(network, num_images, steps):
-    """The network alone: `steps` calls of the compiled forward pass."""
+    """Return a function that times `steps` calls of the compiled network alone."""
     images = ops.zeros((num_images, *network.inputs[0].shape[1:]))
     timesteps = ops.zeros((num_images,), "int32")
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        call = tf.function(lambda: network([images, timesteps], training=False))
-    else:
-        import jax
-
-        weights = [v.value for v in network.variables]
-        jitted = jax.jit(
-            lambda values: network.stateless_call(
-                values, [], [images, timesteps], training=False
-            )[0]
-        )
-
-        def call():
-            return jitted(weights)
+    call = compile_calls(lambda: network([images, timesteps], training=False), network)
 
     def run():
         start = time.perf_counter()
@@ -94,7 +79,7 @@ def forward(network, num_images, steps):
 
 
 def theirs(arguments, num_images, steps):
-    """diffusers' UNet2DModel of the same shape with its DDPMScheduler, or None."""
+    """Return the same for diffusers' UNet2DModel and DDPMScheduler, if installed."""
     try:
         import torch
         from diffusers import DDPMScheduler
@@ -120,7 +105,7 @@ def theirs(arguments, num_images, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-images", type=int, default=16, help="default: 16")
-    parser.add_argument("--steps", type=int, default=20, help="a run; default: 20")
+    parser.add_argument("--steps", type=int, default=20, help="per run; default: 20")
     parser.add_argument("--rounds", type=int, default=7, help="default: 7")
     args = parser.parse_args()
     print(

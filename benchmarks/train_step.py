@@ -2,11 +2,11 @@
 
     python benchmarks/train_step.py
 
-Each runs in a process of its own; they take turns, a few steps at a time, so that a
-busy machine slows both. Medians of single steps are printed. Ours is
-`DiffusionModel.fit`, fed by `make_batches`; theirs is a UNet2DModel of the same widths
-and blocks with Adam and diffusers' own moving average of the weights. diffusers and
-torch come with `pip install -e .[bench]`; without them only ours is timed.
+Each runs in a process of its own. They take turns, a few steps at a time, so that a
+busy machine slows both. Prints medians of single steps. Ours is `DiffusionModel.fit`
+with `make_batches`; theirs is a UNet2DModel of the same widths and blocks with Adam and
+the moving average of diffusers. diffusers and torch come with
+`pip install -e .[bench]`; without them only ours is timed.
 """
 
 import argparse
@@ -32,8 +32,8 @@ NETWORK = dict(
 )
 
 
-def train_ours(args, took):
-    """Train through `fit`, calling `took(seconds)` after each step, without end."""
+def train_ours(args, record):
+    """Train with `fit` for ever, calling `record(seconds)` after each step."""
     import keras
     import numpy as np
 
@@ -45,8 +45,8 @@ def train_ours(args, took):
             self.start = time.perf_counter()
 
         def on_train_batch_end(self, batch, logs=None):
-            float(logs["loss"])  # the step has ended when its loss is known
-            took(time.perf_counter() - self.start)
+            float(logs["loss"])  # waits for the step to end
+            record(time.perf_counter() - self.start)
             self.start = time.perf_counter()
 
     if args.mixed_precision != "float32":
@@ -64,8 +64,8 @@ def train_ours(args, took):
     )
 
 
-def train_theirs(args, took):
-    """The same with diffusers and PyTorch, in float32."""
+def train_theirs(args, record):
+    """Do the same with diffusers and PyTorch, in float32."""
     import torch
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
@@ -87,15 +87,15 @@ def train_theirs(args, took):
         optimizer.step()
         average.step(network.parameters())
         loss.item()
-        took(time.perf_counter() - start)
+        record(time.perf_counter() - start)
 
 
 def work(args):
-    """A worker: for each line on standard input, some steps, then their seconds."""
+    """Take some steps for each line on stdin, and print their seconds as JSON."""
     train = {"ours": train_ours, "diffusers": train_theirs}[args.worker]
     seconds = []
 
-    def took(step_seconds):
+    def record(step_seconds):
         seconds.append(step_seconds)
         if len(seconds) == args.steps:
             print(json.dumps(seconds), flush=True)
@@ -104,11 +104,11 @@ def work(args):
                 sys.exit()
 
     sys.stdin.readline()
-    train(args, took)
+    train(args, record)
 
 
 class Worker:
-    """A process that trains when asked to."""
+    """A process that trains on request."""
 
     def __init__(self, name):
         command = [sys.executable, __file__, *sys.argv[1:], "--worker", name]
@@ -130,7 +130,7 @@ class Worker:
 
 
 def processor():
-    """The processor's name, its cores, and the vector units that decide the speed."""
+    """Describe the processor: cores, name, and AVX-512, which decides the speed."""
     from ddpm_keras.backend import count_cores
 
     name, flags = "processor", ""
@@ -145,7 +145,7 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=5, help="a turn; default: 5")
+    parser.add_argument("--steps", type=int, default=5, help="per turn; default: 5")
     parser.add_argument("--rounds", type=int, default=6, help="default: 6")
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
     parser.add_argument(

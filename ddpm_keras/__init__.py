@@ -11,7 +11,7 @@ import os
 # of convolutions. It reads this when it is imported; a setting of the user's own wins.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "Config": "config",

@@ -1,6 +1,6 @@
 """Everything that differs between backends: compiling, steps, devices, hosts.
 
-No other file of the package asks which backend Keras runs on.
+No other module asks which backend Keras runs on.
 """
 
 import contextlib
@@ -11,27 +11,29 @@ from keras import ops
 
 from ddpm_keras.errors import InputError
 
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+
 # Compiled functions.
 
 
 def compile_calls(function, owner):
-    """Compile a function that uses variables, which stay free to change.
+    """Compile a function that uses variables, whose values may change between calls.
 
     Args:
         function: A function of tensors.
-        owner: What holds the variables: an object with the list `variables`.
+        owner: An object whose list `variables` holds these variables.
 
     Returns:
-        The compiled function; on a backend that compiles nothing, `function`.
+        The compiled function; `function` itself on a backend that compiles nothing.
     """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         return tf.function(function, reduce_retracing=True)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        # The values are arguments: as constants they would be frozen into the program.
+    if BACKEND == "jax":
+        # Passed as arguments, as the program would keep the values of constants.
         @jax.jit
         def with_values(values, *args):
             mapping = zip(owner.variables, values, strict=True)
@@ -45,23 +47,22 @@ def compile_calls(function, owner):
 def map_images(function, values):
     """Apply a function that draws random numbers to each entry of a tensor."""
     # TensorFlow cannot vectorise its random generator and would warn of a loop.
-    jax = keras.backend.backend() == "jax"
-    return (ops.vectorized_map if jax else ops.map)(function, values)
+    return (ops.vectorized_map if BACKEND == "jax" else ops.map)(function, values)
 
 
 # Training steps.
 
 
 class StepModel(keras.Model):
-    """A Keras model with something to do before and after Keras' own steps.
+    """A Keras model with code of its own before and after Keras' steps.
 
     Subclasses define two methods, which may use and assign any of the model's
-    variables: `before_step(data, training)` returns the data that Keras' step takes,
-    and `after_update()` follows each training step.
+    variables: `before_step(data, training)` returns the data for Keras' step, and
+    `after_update()` is called after each training step.
     """
 
-    if keras.backend.backend() == "jax":
-        # Keras' steps on JAX take the values of all variables and return them anew.
+    if BACKEND == "jax":
+        # Keras' steps on JAX take the values of all variables and return new ones.
 
         def train_step(self, state, data):
             data, state = self._run(self.before_step, state, data, True)
@@ -74,7 +75,7 @@ class StepModel(keras.Model):
             return super().test_step(state, data)
 
         def _run(self, method, state, *args):
-            """Call a method on the variables' values in `state`; return them anew."""
+            """Call a method on the variables' values; return result and new values."""
             trainable, non_trainable, *others = state
             mapping = [
                 *zip(self.trainable_variables, trainable, strict=True),
@@ -99,16 +100,14 @@ class StepModel(keras.Model):
 
 
 def move_towards(averages, weights, rate):
-    """Move each average by the share `rate` of the way to its weight, in place."""
+    """Move each average in place towards its weight, by `rate` of the difference."""
     pairs = zip(averages, weights, strict=True)
-    if keras.backend.backend() != "tensorflow":
+    if BACKEND != "tensorflow":
         for average, weight in pairs:
             average.assign((1.0 - rate) * average + rate * weight)
         return
-    import tensorflow as tf
-
-    # One operation a weight, which traces in half the time. The handle is that of the
-    # replica at work: every replica moves its own average.
+    # One operation per weight halves the tracing time. The handle is the current
+    # replica's: each replica moves its own average.
     for average, weight in pairs:
         tf.raw_ops.ResourceApplyGradientDescent(
             var=average.value.handle,
@@ -118,24 +117,16 @@ def move_towards(averages, weights, rate):
 
 
 def has_adam_kernel():
-    """Whether `apply_adam_kernel` works on this backend."""
-    return keras.backend.backend() == "tensorflow"
+    """Return whether this backend has `apply_adam_kernel`."""
+    return BACKEND == "tensorflow"
 
 
 def apply_adam_kernel(variable, momentum, velocity, gradient, rate, powers, adam):
-    """Update a float32 variable and its two moments by TensorFlow's own Adam.
+    """Update a float32 variable and its two moments with TensorFlow's Adam kernel.
 
-    Args:
-        variable: The variable.
-        momentum: Its first moment, a variable.
-        velocity: Its second moment.
-        gradient: Its gradient.
-        rate: The learning rate.
-        powers: `beta_1` and `beta_2` to the power of the step, counted from 1.
-        adam: The `keras.optimizers.Adam` with the other hyperparameters.
+    `powers` are `beta_1` and `beta_2` to the power of the step, which counts from 1;
+    `adam` is the `keras.optimizers.Adam` with the other hyperparameters.
     """
-    import tensorflow as tf
-
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
         m=momentum.value.handle,
@@ -151,13 +142,13 @@ def apply_adam_kernel(variable, momentum, velocity, gradient, rate, powers, adam
 
 
 def read_variable(variable):
-    """Read a variable as a NumPy array, also where each device holds a copy of it."""
+    """Read a variable, which may have a copy on each device, as a NumPy array."""
     return ops.convert_to_numpy(ops.convert_to_tensor(variable))
 
 
 def variables_lag_in_fit():
-    """Whether variables lack the newest values in `fit`, until `sync_variables`."""
-    return keras.backend.backend() == "jax"
+    """Return whether variables are out of date in `fit` until `sync_variables`."""
+    return BACKEND == "jax"
 
 
 def sync_variables(model):
@@ -170,29 +161,28 @@ def sync_variables(model):
 
 
 def all_devices():
-    """List the devices to train on: all GPUs (or TPUs), or else all processors."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    """List the devices to train on: all GPUs or TPUs, or else all CPUs."""
+    if BACKEND == "tensorflow":
         found = tf.config.list_logical_devices
         return [d.name for d in found("GPU") or found("CPU")]
-    if keras.backend.backend() == "jax":
+    if BACKEND == "jax":
         return keras.distribution.list_devices()
     return []
 
 
 def join_hosts():
-    """Join the other hosts of `KERAS_DISTRIBUTION_*`, before anything is computed.
+    """Join other hosts; to be called before anything is computed.
 
-    Keras reads these variables of the environment: `JOB_ADDRESSES`, the address and
-    port of the first host; `NUM_PROCESSES`; and `PROCESS_ID`, from 0.
+    Keras reads the environment variables `KERAS_DISTRIBUTION_JOB_ADDRESSES` (address
+    and port of the first host), `_NUM_PROCESSES` and `_PROCESS_ID` (from 0). Without
+    the first of them nothing is done.
 
     Raises:
-        InputError: On another backend than JAX: Keras trains on one host there.
+        InputError: On a backend other than JAX, where Keras trains on one host.
     """
     if "KERAS_DISTRIBUTION_JOB_ADDRESSES" not in os.environ:
         return
-    if keras.backend.backend() != "jax":
+    if BACKEND != "jax":
         raise InputError(
             "KERAS_DISTRIBUTION_JOB_ADDRESSES: several hosts need KERAS_BACKEND=jax"
         )
@@ -200,15 +190,13 @@ def join_hosts():
 
 
 def check_same_step(step):
-    """Compare the step that this host goes on from with those of the other hosts.
+    """Check that all hosts resume from the same step.
 
     Raises:
-        InputError: On every host, when they differ.
+        InputError: On every host, when the steps differ.
     """
-    if keras.backend.backend() != "jax":
+    if BACKEND != "jax":
         return
-    import jax
-
     if jax.process_count() == 1:
         return
     from jax.experimental.multihost_utils import process_allgather
@@ -223,13 +211,13 @@ def check_same_step(step):
 
 @contextlib.contextmanager
 def distributed(batch_size, distribute="auto"):
-    """A context in which a model is built, compiled and trained on all devices.
+    """Build, compile and train a model on all devices within this context.
 
-    With one device, or `distribute="none"`, nothing is changed. TensorFlow copies the
-    model with `MirroredStrategy`, JAX shares the data with Keras' `DataParallel`.
+    With one device or `distribute="none"` it has no effect. TensorFlow copies the model
+    by `MirroredStrategy`, JAX shares the data by Keras' `DataParallel`.
 
     Args:
-        batch_size: Images a step, which the devices share equally.
+        batch_size: Images per step, which the devices share equally.
         distribute: `"auto"` or `"none"`.
 
     Yields:
@@ -247,40 +235,29 @@ def distributed(batch_size, distribute="auto"):
             f"batch_size: {batch_size} images cannot be shared equally among "
             f"{len(devices)} devices; use a multiple, or distribute: none"
         )
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         with tf.distribute.MirroredStrategy(devices).scope():
             yield len(devices)
         return
-    before = keras.distribution.distribution()
-    keras.distribution.set_distribution(
-        keras.distribution.DataParallel(devices=devices)
-    )
-    try:
+    with keras.distribution.DataParallel(devices=devices).scope():
         yield len(devices)
-    finally:
-        keras.distribution.set_distribution(before)
 
 
 def draw_share(draw, shape):
-    """Draw random numbers for a batch, of which each device gets its part.
+    """Draw this device's share of the random numbers of a batch.
 
-    In a replica of `MirroredStrategy` the batch is a part of the whole one: with the
-    numbers of the whole drawn and cut, several devices do what one would. Elsewhere
-    `draw` sees the whole batch.
+    Each replica of `MirroredStrategy` draws the numbers of the whole batch and takes
+    its part of them, so that several devices compute what one would.
 
     Args:
         draw: A function from a shape to a tensor.
-        shape: The shape wanted here, of which the first entry counts the images.
+        shape: Shape of this device's share, images first.
 
     Returns:
         A tensor of that shape.
     """
-    if keras.backend.backend() != "tensorflow":
+    if BACKEND != "tensorflow":
         return draw(shape)
-    import tensorflow as tf
-
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return draw(shape)
@@ -291,7 +268,7 @@ def draw_share(draw, shape):
 
 
 def count_cores():
-    """Count the processors of this process; macOS knows only the machine's."""
+    """Count the processors of this process, or on macOS those of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

@@ -1,6 +1,6 @@
-"""One configuration: its keys, its file, its command-line flags.
+"""The configuration of a run: its keys, its file, its command-line flags.
 
-Neither Keras nor TensorFlow is imported here, so that a mistake is told at once.
+Keras and TensorFlow are not imported here, so that mistakes are reported at once.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from annotated_types import Predicate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ddpm_keras.errors import ArgumentError, InputError, nearest, short
+from ddpm_keras.errors import InputError, nearest, require, short
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.networks.unet_arguments import height_and_width
 from ddpm_keras.plain_yaml import (
@@ -27,212 +27,208 @@ from ddpm_keras.schedules import SCHEDULES
 
 
 class Takes(NamedTuple):
-    """The values a key takes: `metavar` in the help, `words` there and in errors."""
+    """What a key takes: `metavar` in the help, `words` in the help and in errors."""
 
     metavar: str
     words: str
 
 
-# Each rule stands beside the words that tell it.
+# Each rule stands beside its words.
 AtLeast1 = Annotated[int, Field(ge=1)]
 Count = Annotated[AtLeast1, Takes("N", "an integer, 1 or more")]
 CountOrZero = Annotated[int, Field(ge=0), Takes("N", "an integer, 0 or more")]
+CountOrNone = Annotated[AtLeast1 | None, Takes("N", "an integer, 1 or more, or null")]
+Counts = Annotated[list[AtLeast1], Takes("LIST", "a list of integers, 1 or more each")]
+SixteenOrMore = Annotated[int, Field(ge=16), Takes("N", "an integer, 16 or more")]
+# Not Literal[1, 3], for which true is 1.
+OneOrThree = Annotated[int, Predicate(lambda n: n in (1, 3)), Takes("N", "1 or 3")]
+Seed = Annotated[int, Field(ge=0, lt=2**31), Takes("N", "an integer, 0 to 2147483647")]
+ImageSize = Annotated[
+    AtLeast1 | Annotated[list[AtLeast1], Field(min_length=2, max_length=2)],
+    Takes("SIZE", "an integer, 1 or more, or [height, width]"),
+]
 Number = Annotated[float, Takes("X", "a number")]
-Positive = Annotated[float, Field(gt=0), Takes("X", "a number above 0")]
+AboveZero = Annotated[float, Field(gt=0)]
+Positive = Annotated[AboveZero, Takes("X", "a number above 0")]
+PositiveOrNone = Annotated[AboveZero | None, Takes("X", "a number above 0, or null")]
 Share = Annotated[
     float, Field(ge=0, lt=1), Takes("X", "a number, 0 or more and below 1")
 ]
+Fraction = Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")]
 Switch = Annotated[bool, Takes("BOOL", "true or false")]
+Switches = Annotated[list[bool], Takes("LIST", "a list of true and false")]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_VALUE_LENGTH)]
+Texts = Annotated[list[Text], Field(min_length=1), Takes("LIST", "a list of names")]
 Name = Annotated[Text, Takes("NAME", "a name")]
 PathOrNone = Annotated[
     Text | None, Takes("PATH", "a path (text; quote a number) or null")
+]
+Period = Annotated[
+    AtLeast1 | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}min$")],
+    Takes("PERIOD", "steps such as 500, or minutes such as 10min"),
 ]
 
 
 class Config(BaseModel):
     """Everything a training run depends on. The defaults are the published recipe.
 
-    `Config(...)` raises pydantic's `ValidationError`; `load_config` is the way in
-    from a file and the command line, and tells a mistake in one line.
+    The text below each key is its description in the help. `Config(...)` raises
+    pydantic's `ValidationError`; `load_config` reads a file and the command line, and
+    reports a mistake in one line.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     # Data.
-    dataset_name: Name = Field(
-        "oxford_flowers102",
-        description='a TFDS data set, "petals" (drawn on the spot) or "folder"',
-    )
-    splits: Annotated[
-        list[Text], Field(min_length=1), Takes("LIST", "a list of names")
-    ] = Field(["train"], description="TFDS splits to train on, joined")
-    data_dir: PathOrNone = Field(
-        None,
-        description='the images of "folder", or the TFDS directory; '
-        "null: TFDS_DATA_DIR or the TFDS default",
-    )
-    skip_bad: Switch = Field(
-        False, description='leave out the images of "folder" that cannot be read'
-    )
-    num_images: Count = Field(1020, description='images that "petals" draws')
-    validation_fraction: Share = Field(
-        0.0, description="share of the images held out of training"
-    )
-    random_flip: Switch = Field(
-        True, description="mirror each image left to right with probability 1/2"
-    )
-    img_size: Annotated[
-        AtLeast1 | Annotated[list[AtLeast1], Field(min_length=2, max_length=2)],
-        Takes("SIZE", "an integer, 1 or more, or [height, width]"),
-    ] = Field(64, description="image side, or height and width, in pixels")
-    # Not Literal[1, 3], for which true is 1.
-    img_channels: Annotated[
-        int, Predicate(lambda number: number in (1, 3)), Takes("N", "1 or 3")
-    ] = Field(3, description="1: grey, 3: colour")
-    batch_size: Count = Field(32, description="images a step")
+    dataset_name: Name = "oxford_flowers102"
+    '''a TFDS data set, "petals" (drawn on the fly) or "folder"'''
+    splits: Texts = ["train"]
+    """TFDS splits to train on, joined"""
+    data_dir: PathOrNone = None
+    """the images of "folder", or the TFDS directory; null: TFDS_DATA_DIR or the TFDS
+    default"""
+    skip_bad: Switch = False
+    """leave out the images of "folder" that cannot be read"""
+    num_images: Count = 1020
+    """images that "petals" draws"""
+    validation_fraction: Share = 0.0
+    """share of the images held out of training"""
+    random_flip: Switch = True
+    """mirror each image left to right with probability 1/2"""
+    img_size: ImageSize = 64
+    """image side, or height and width, in pixels"""
+    img_channels: OneOrThree = 3
+    """1: grey, 3: colour"""
+    batch_size: Count = 32
+    """images per step"""
 
     # Network.
-    network: Literal[*NETWORKS] = Field("unet", description="which network")
-    first_conv_channels: Count = Field(
-        64, description="channels of the stem, which the multipliers multiply"
-    )
-    channel_multiplier: Annotated[
-        list[AtLeast1],
-        Takes("LIST", "a list of integers, 1 or more each"),
-    ] = Field([1, 2, 4, 8], description="width of each level, in stem widths")
-    has_attention: Annotated[list[bool], Takes("LIST", "a list of true and false")] = (
-        Field(
-            [False, False, True, True], description="which levels have self-attention"
-        )
-    )
-    num_res_blocks: Count = Field(2, description="residual blocks a level, going down")
-    norm_groups: Count = Field(8, description="groups of each group normalisation")
-    dropout: Share = Field(0.0, description="dropout rate in each residual block")
-    interpolation: Literal["nearest", "bilinear"] = Field(
-        "nearest", description="how the way up enlarges"
-    )
-    activation: Name = Field("swish", description="a Keras activation")
-    initial_weights: PathOrNone = Field(
-        None,
-        description="start from these, a run folder or weights file of the same "
-        "network; null: at random",
-    )
+    network: Literal[*NETWORKS] = "unet"
+    """which network"""
+    first_conv_channels: Count = 64
+    """channels of the first convolution, which the multipliers multiply"""
+    channel_multiplier: Counts = [1, 2, 4, 8]
+    """width of each level, as a multiple of first_conv_channels"""
+    has_attention: Switches = [False, False, True, True]
+    """which levels have self-attention"""
+    num_res_blocks: Count = 2
+    """residual blocks per level on the way down"""
+    norm_groups: Count = 8
+    """groups of each group normalisation"""
+    dropout: Share = 0.0
+    """dropout rate in each residual block"""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """how the way up enlarges"""
+    activation: Name = "swish"
+    """a Keras activation"""
+    initial_weights: PathOrNone = None
+    """a run folder or weights file of the same network to start from; null: random
+    weights"""
 
     # Diffusion.
-    total_timesteps: Count = Field(1000, description="noise steps of the process")
-    schedule: Literal[*SCHEDULES] = Field(
-        "linear", description="how the noise variance grows; beta_* are for linear"
-    )
-    beta_start: Positive = Field(1e-4, description="noise variance of the first step")
-    beta_end: Positive = Field(0.02, description="noise variance of the last step")
-    clip_min: Number = Field(-1.0, description="least value of a denoised pixel")
-    clip_max: Number = Field(1.0, description="greatest value of a denoised pixel")
+    total_timesteps: Count = 1000
+    """noise steps of the process"""
+    schedule: Literal[*SCHEDULES] = "linear"
+    """how the noise variance grows; beta_* are for linear"""
+    beta_start: Positive = 1e-4
+    """noise variance of the first step"""
+    beta_end: Positive = 0.02
+    """noise variance of the last step"""
+    clip_min: Number = -1.0
+    """smallest value of a denoised pixel"""
+    clip_max: Number = 1.0
+    """largest value of a denoised pixel"""
 
     # Training.
-    seed: Annotated[
-        int, Field(ge=0, lt=2**31), Takes("N", "an integer, 0 to 2147483647")
-    ] = Field(
-        0,
-        description="the one seed: of weights, drawn and held-out images, their order, "
-        "noise and samples",
+    seed: Seed = 0
+    """the only seed: of weights, drawn and held-out images, their order, noise and
+    samples"""
+    learning_rate: Positive = 2e-4
+    """the optimizer's rate"""
+    optimizer: Name = "adam"
+    """a Keras optimizer: adam, adamw, sgd, rmsprop, lion, ..."""
+    loss: Literal["mean_squared_error", "mean_absolute_error", "huber"] = (
+        "mean_squared_error"
     )
-    learning_rate: Positive = Field(2e-4, description="the optimizer's rate")
-    optimizer: Name = Field(
-        "adam", description="a Keras optimizer: adam, adamw, sgd, rmsprop, lion, ..."
-    )
-    loss: Literal["mean_squared_error", "mean_absolute_error", "huber"] = Field(
-        "mean_squared_error", description="loss on the predicted noise"
-    )
-    learning_rate_warmup_steps: CountOrZero = Field(
-        0, description="steps over which the rate rises to its value"
-    )
-    grad_clip: Annotated[
-        Annotated[float, Field(gt=0)] | None, Takes("X", "a number above 0, or null")
-    ] = Field(None, description="greatest norm of all gradients together")
-    gradient_accumulation_steps: Count = Field(
-        1, description="steps whose mean gradient makes one update"
-    )
-    ema: Share = Field(
-        0.999, description="share of the averaged weights kept at each step"
-    )
-    mixed_precision: Literal["none", "bfloat16", "float16"] = Field(
-        "none", description="type of the network's arithmetic, for GPUs"
-    )
-    distribute: Literal["auto", "none"] = Field(
-        "auto", description="auto: share each batch among all devices of one kind"
-    )
-    num_epochs: Count = Field(800, description="passes over the images")
+    """loss on the predicted noise"""
+    learning_rate_warmup_steps: CountOrZero = 0
+    """steps over which the rate rises to its value"""
+    grad_clip: PositiveOrNone = None
+    """largest norm of all gradients together"""
+    gradient_accumulation_steps: Count = 1
+    """steps whose mean gradient makes one update"""
+    ema: Share = 0.999
+    """share of the averaged weights kept at each step"""
+    mixed_precision: Literal["none", "bfloat16", "float16"] = "none"
+    """type of the network's arithmetic, for GPUs"""
+    distribute: Literal["auto", "none"] = "auto"
+    """auto: share each batch among all devices of one kind"""
+    num_epochs: Count = 800
+    """passes over the images"""
 
     # Pictures and logs.
-    sample_every: CountOrZero = Field(
-        10, description="epochs between pictures of samples; 0: never"
+    sample_every: CountOrZero = 10
+    """epochs between pictures of samples; 0: never"""
+    num_samples: Count = 16
+    """images in such a picture"""
+    sampler: Literal[*SAMPLERS] = "ddpm"
+    """how images are sampled"""
+    sample_steps: CountOrNone = Field(
+        None, description=f"network calls per image; null: {default_steps_text()}"
     )
-    num_samples: Count = Field(16, description="images in such a picture")
-    sampler: Literal[*SAMPLERS] = Field("ddpm", description="how images are sampled")
-    sample_steps: Annotated[
-        AtLeast1 | None,
-        Takes("N", "an integer, 1 or more, or null"),
-    ] = Field(
-        None,
-        description=f"network calls an image; null: {default_steps_text()}",
-    )
-    sample_eta: Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")] = (
-        Field(0.0, description="share of the ancestral noise, of ddim and dpmpp")
-    )
-    eval_every: CountOrZero = Field(
-        0,
-        description="epochs between measures (KID, SWD) of samples, against the images "
-        "held out if there are 16 or more; 0: never",
-    )
-    eval_images: Annotated[int, Field(ge=16), Takes("N", "an integer, 16 or more")] = (
-        Field(256, description="samples that are measured, by 20 steps of dpmpp")
-    )
-    save_every: Annotated[
-        AtLeast1 | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}min$")],
-        Takes("PERIOD", "steps such as 500, or minutes such as 10min"),
-    ] = Field("10min", description="time between checkpoints; the end has one as well")
-    keep: Count = Field(2, description="checkpoints to keep")
-    tensorboard: Switch = Field(False, description="write TensorBoard logs")
+    sample_eta: Fraction = 0.0
+    """share of the ancestral noise, for ddim and dpmpp"""
+    eval_every: CountOrZero = 0
+    """epochs between measurements (KID, SWD) of samples, against the images held out
+    if there are 16 or more; 0: never"""
+    eval_images: SixteenOrMore = 256
+    """samples that are measured, made in 20 steps of dpmpp"""
+    save_every: Period = "10min"
+    """time between checkpoints; the last step has one as well"""
+    keep: Count = 2
+    """checkpoints to keep"""
+    tensorboard: Switch = False
+    """write TensorBoard logs"""
 
     @model_validator(mode="after")
     def _check_keys_together(self) -> Self:
         NETWORKS[self.network].check(**self.network_arguments())
-        if not self.beta_start <= self.beta_end < 1:
-            raise ArgumentError(
-                "beta_start must not be above beta_end, and beta_end below 1.",
-                beta_start=self.beta_start,
-                beta_end=self.beta_end,
-            )
-        if self.clip_min >= self.clip_max:
-            raise ArgumentError(
-                "clip_min must be below clip_max.",
-                clip_min=self.clip_min,
-                clip_max=self.clip_max,
-            )
-        if (self.sample_steps or 1) > self.total_timesteps:
-            raise ArgumentError(
-                "sample_steps must be total_timesteps or fewer.",
-                sample_steps=self.sample_steps,
-                total_timesteps=self.total_timesteps,
-            )
-        if self.seed + max(self.num_samples, self.eval_images) > 2**31:
-            raise ArgumentError(
-                "seed, from which those of the samples count up, must end below "
-                "2147483648.",
-                seed=self.seed,
-                num_samples=self.num_samples,
-                eval_images=self.eval_images,
-            )
-        if self.dataset_name == "folder" and self.data_dir is None:
-            raise ArgumentError(
-                "dataset_name 'folder' needs data_dir, the folder of the images.",
-                dataset_name=self.dataset_name,
-                data_dir=self.data_dir,
-            )
+        self._require(
+            ["beta_start", "beta_end"],
+            self.beta_start <= self.beta_end < 1,
+            "beta_start must not be above beta_end, and beta_end below 1.",
+        )
+        self._require(
+            ["clip_min", "clip_max"],
+            self.clip_min < self.clip_max,
+            "clip_min must be below clip_max.",
+        )
+        self._require(
+            ["sample_steps", "total_timesteps"],
+            (self.sample_steps or 1) <= self.total_timesteps,
+            "sample_steps must be total_timesteps or fewer.",
+        )
+        self._require(
+            ["seed", "num_samples", "eval_images"],
+            self.seed + max(self.num_samples, self.eval_images) <= 2**31,
+            "seed, from which those of the samples count up, must end below "
+            "2147483648.",
+        )
+        self._require(
+            ["dataset_name", "data_dir"],
+            self.dataset_name != "folder" or self.data_dir is not None,
+            "dataset_name 'folder' needs data_dir, the folder of the images.",
+        )
         return self
+
+    def _require(self, keys: list[str], condition: bool, message: str) -> None:
+        require(condition, message, **{key: getattr(self, key) for key in keys})
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -240,34 +236,34 @@ class Config(BaseModel):
         return *height_and_width(self.img_size), self.img_channels
 
     def network_arguments(self) -> dict[str, Any]:
-        """The arguments of the network's builder."""
+        """Return the arguments of the network's builder."""
         return {key: getattr(self, key) for key in NETWORKS[self.network].keys}
 
     def diffusion_arguments(self) -> dict[str, Any]:
-        """The arguments of `GaussianDiffusion`."""
+        """Return the arguments of `GaussianDiffusion`."""
         names = ("beta_start", "beta_end", "clip_min", "clip_max", "schedule")
         arguments = {name: getattr(self, name) for name in names}
         return {**arguments, "timesteps": self.total_timesteps}
 
     def to_yaml(self) -> str:
-        """Every key on a line of its own; `load_config` reads it back unchanged."""
+        """Write every key on a line of its own, as `load_config` reads it back."""
         yaml = plain_yaml()
-        yaml.default_flow_style = None  # The lists, which hold no lists, in one line.
-        yaml.width = MAX_VALUE_LENGTH * 10  # No value is folded.
+        yaml.default_flow_style = None  # lists on one line
+        yaml.width = MAX_VALUE_LENGTH * 10  # no value is folded
         yaml.sort_base_mapping_type_on_output = False
         stream = io.StringIO()
         yaml.dump(self.model_dump(), stream)
         return stream.getvalue()
 
 
-# What may change when a run goes on; with any other key it would be another run.
+# The keys that may change when a run is resumed.
 RESUMABLE = {
     *("data_dir", "num_epochs", "learning_rate", "sample_every", "num_samples"),
     *("sampler", "sample_steps", "sample_eta", "save_every", "keep", "tensorboard"),
     *("distribute", "eval_every", "eval_images"),
 }
 
-# The groups of the help, by the first key of each.
+# Groups of the help, by the first key of each.
 GROUPS = {
     "dataset_name": "data",
     "network": "network",
@@ -278,9 +274,10 @@ GROUPS = {
 
 
 def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
-    """Reads a YAML file; `overrides`, written as on the command line, come on top.
+    """Read a YAML file, then apply `overrides`, written as on the command line.
 
-    Raises `InputError` with one line that names file, line and key, or the flag.
+    Raises:
+        InputError: With one line that names file, line and key, or the flag.
     """
     values, places = read_mapping(Path(path))
     for key, text in (overrides or {}).items():
@@ -293,7 +290,7 @@ def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) ->
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds a flag for every key of `Config`, with its meaning and its default."""
+    """Add a flag for every key of `Config`, with its description and default."""
     for key, field in Config.model_fields.items():
         if key in GROUPS:
             group = parser.add_argument_group(GROUPS[key])
@@ -305,7 +302,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def overrides_from(args: argparse.Namespace) -> dict[str, str]:
-    """The keys given on the command line, as `load_config` takes them."""
+    """Return the keys given on the command line, as `load_config` takes them."""
     given = {key: getattr(args, key, None) for key in Config.model_fields}
     return {key: text for key, text in given.items() if text is not None}
 
@@ -313,7 +310,7 @@ def overrides_from(args: argparse.Namespace) -> dict[str, str]:
 def _read_override(key: str, text: str) -> Any:
     field = Config.model_fields.get(key)
     if field and field.annotation in (str, Text | None):
-        # Text is taken as it stands: a path may hold " #" or be a number.
+        # Text is not parsed: a path may contain " #" or be a number.
         return None if text == "null" and field.default is None else text
     return read_value(text, f"--{key}")
 
@@ -321,12 +318,12 @@ def _read_override(key: str, text: str) -> Any:
 def _describe(
     error: ValidationError, values: Mapping[str, Any], places: Mapping[str, str]
 ) -> str:
-    """The first of pydantic's complaints, in one line of our own."""
+    """Describe the first of pydantic's errors in one line."""
     first = error.errors()[0]
     if not first["loc"]:  # about several keys: `_check_keys_together` raised it
         problem = first["ctx"]["error"]
         given = [places[key] for key in problem.keys if key in places]
-        # A flag comes before a line: it is what was written last.
+        # Name the flag rather than the line, since it was written last.
         return f"{max(given, key=lambda place: place.startswith('--'))}: {problem}"
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
@@ -344,12 +341,12 @@ def _takes(key: str) -> Takes:
     for entry in field.metadata:
         if isinstance(entry, Takes):
             return entry
-    *names, last = get_args(field.annotation)  # A Literal.
+    *names, last = get_args(field.annotation)  # of a Literal
     return Takes("NAME", f"{', '.join(names)} or {last}" if names else last)
 
 
 def _show(value: Any) -> str:
-    """A value as one writes it in YAML."""
+    """Write a value as in YAML."""
     if isinstance(value, str):
         return value
     return json.dumps(value, default=str, skipkeys=True)

@@ -1,4 +1,4 @@
-"""`Denoiser`: the one caller of a network when it is not being trained."""
+"""`Denoiser`: every call of a network outside training."""
 
 import keras
 from keras import ops
@@ -9,22 +9,22 @@ from ddpm_keras.weights import load_network, read_config
 
 
 class Denoiser:
-    """Predicts the clean images in noisy ones: a network, and what its output means.
+    """A network and the meaning of its output: predicts clean images from noisy ones.
 
-    Sampling, likelihood and features call it and know nothing of the network's inputs
-    or of what it was trained to output.
+    Sampling, likelihood and features need not know the network's inputs, nor what it
+    was trained to output.
 
     Args:
         network: A `keras.Model` over `[image_input, time_input]`.
         diffusion: The `GaussianDiffusion` that it was trained with.
-        config: Its `Config`; needed by `features` alone.
+        config: Its `Config`; only `feature_model` needs it.
 
     Call arguments:
         x_t: Noisy images of shape `(batch, height, width, channels)`.
         t: Integer timesteps of shape `(batch,)`.
 
-    Returns of a call:
-        The predicted clean images x_0, float32, of the shape of `x_t`, not clipped.
+    Returns:
+        The predicted clean images x_0, float32, in the shape of `x_t`, not clipped.
     """
 
     def __init__(self, network, diffusion, config=None):
@@ -35,7 +35,7 @@ class Denoiser:
 
     @classmethod
     def from_weights(cls, path, config=None):
-        """Assemble the denoiser of trained weights.
+        """Build the denoiser of trained weights.
 
         Args:
             path: A run folder, a weights file, or the prefix of a TensorFlow
@@ -43,8 +43,8 @@ class Denoiser:
             config: The `Config` of its network. Default: the one in the file.
 
         Raises:
-            InputError: When the file cannot be read, holds no configuration, or holds
-                another network's weights.
+            InputError: When the file cannot be read, has no configuration, or has the
+                weights of another network.
         """
         config = read_config(path) if config is None else config
         diffusion = GaussianDiffusion(**config.diffusion_arguments())
@@ -52,7 +52,7 @@ class Denoiser:
 
     @property
     def variables(self):
-        """The variables that its answers depend on."""
+        """Variables of the network."""
         return self.network.variables
 
     def __call__(self, x_t, t):
@@ -60,10 +60,10 @@ class Denoiser:
         return self.diffusion.predict_start(output, x_t, t)
 
     def feature_model(self):
-        """A `keras.Model` from `[x_t, t]` to features of shape `(batch, channels)`.
+        """Return a `keras.Model` from `[x_t, t]` to features, `(batch, channels)`.
 
-        They are the means over the pixels of the layer that the network's record in
-        `NETWORKS` names.
+        These are the means over all pixels of the `feature_layer` of the network's
+        record in `NETWORKS`.
         """
         layer = self.network.get_layer(NETWORKS[self.config.network].feature_layer)
         pool = keras.layers.GlobalAveragePooling2D(dtype="float32")

@@ -33,12 +33,12 @@ class GaussianDiffusion:
         beta_end: Variance of its last step. Both are stated for 1,000 steps and
             adapted to `timesteps`; the cosine schedule does not use them.
         timesteps: Number of noising steps.
-        clip_min: Smallest value that a predicted clean image may have.
-        clip_max: Largest value that a predicted clean image may have.
+        clip_min: Smallest value of a predicted clean image.
+        clip_max: Largest value of a predicted clean image.
         schedule: `"linear"` or `"cosine"`.
 
     Raises:
-        ValueError: When an argument is outside its range.
+        ArgumentError: When an argument is outside its range.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239)
@@ -86,7 +86,7 @@ class GaussianDiffusion:
         abar_prev = np.append(1.0, abar[:-1])
         start_weight, noisy_weight, variance = posterior(betas, abar, abar_prev)
 
-        self.alphas_cumprod_float64 = abar  # for those who derive tables of their own
+        self.alphas_cumprod_float64 = abar  # for other tables
         self.betas = np.float32(betas)
         self.alphas_cumprod = np.float32(abar)
         self.alphas_cumprod_prev = np.float32(abar_prev)
@@ -97,7 +97,7 @@ class GaussianDiffusion:
         self.sqrt_recip_alphas_cumprod = np.float32(np.sqrt(1.0 / abar))
         self.sqrt_recipm1_alphas_cumprod = np.float32(np.sqrt(1.0 / abar - 1.0))
         self.posterior_variance = np.float32(variance)
-        # The variance is 0 at t = 0, where x_0 is certain: clip before the logarithm.
+        # The variance is 0 at t = 0: clip before the logarithm.
         self.posterior_log_variance_clipped = np.float32(
             np.log(np.maximum(variance, 1e-20))
         )
@@ -105,22 +105,16 @@ class GaussianDiffusion:
         self.posterior_mean_coef2 = np.float32(noisy_weight)
 
     def q_mean_variance(self, x_start, t):
-        """Mean, variance and log variance of q(x_t | x_0) (equation 4)."""
+        """Return mean, variance and log variance of q(x_t | x_0) (equation 4)."""
         mean = take_at(self.sqrt_alphas_cumprod, t) * x_start
         variance = take_at(self.one_minus_alphas_cumprod, t)
         log_variance = take_at(self.log_one_minus_alphas_cumprod, t)
         return mean, variance, log_variance
 
     def q_sample(self, x_start, t, noise):
-        """Diffuse clean images to step `t`: a draw of q(x_t | x_0) (equation 4).
+        """Diffuse clean images to step `t`: draw x_t from q(x_t | x_0) (equation 4).
 
-        Args:
-            x_start: Clean images.
-            t: Timesteps.
-            noise: Standard normal noise of the images' shape.
-
-        Returns:
-            Noisy images x_t.
+        `noise` is standard normal, of the images' shape.
         """
         return (
             take_at(self.sqrt_alphas_cumprod, t) * x_start
@@ -128,28 +122,31 @@ class GaussianDiffusion:
         )
 
     def target(self, x_start, noise, t):
-        """What a network is trained to output for `q_sample(x_start, t, noise)`.
+        """Return what a network is trained to output for `q_sample(x_start, t, noise)`.
 
-        It is the noise ("epsilon"), Ho et al. 2020, equation 14.
+        It is the noise ("epsilon"), equation 14.
         """
         return noise
 
     def predict_start(self, output, x_t, t):
-        """The clean images that a network's `output` for `x_t` stands for.
+        """Return the clean images that a network's `output` for `x_t` stands for.
 
-        The inverse of `target`; everything that uses a network asks here.
+        The inverse of `target`.
         """
         return self.predict_start_from_noise(x_t, t, output)
 
     def predict_start_from_noise(self, x_t, t, noise):
-        """The clean images that `noise` turned into `x_t` (equation 4 for x_0)."""
+        """Return the clean images that `noise` turned into `x_t` (equation 4)."""
         return (
             take_at(self.sqrt_recip_alphas_cumprod, t) * x_t
             - take_at(self.sqrt_recipm1_alphas_cumprod, t) * noise
         )
 
     def q_posterior(self, x_start, x_t, t):
-        """Mean, variance, clipped log variance of q(x_{t-1} | x_t, x_0) (eqs. 6, 7)."""
+        """Return the moments of q(x_{t-1} | x_t, x_0) (equations 6 and 7).
+
+        These are mean, variance and log variance, which is clipped at log(1e-20).
+        """
         mean = (
             take_at(self.posterior_mean_coef1, t) * x_start
             + take_at(self.posterior_mean_coef2, t) * x_t
@@ -159,7 +156,7 @@ class GaussianDiffusion:
         return mean, variance, log_variance
 
     def p_mean_variance(self, pred_noise, x, t, clip_denoised=True):
-        """Mean, variance, clipped log variance of p(x_{t-1} | x_t).
+        """Return the moments of p(x_{t-1} | x_t), as `q_posterior` does.
 
         Args:
             pred_noise: The network's output for `x`.
@@ -167,9 +164,6 @@ class GaussianDiffusion:
             t: Timesteps.
             clip_denoised: Whether the predicted clean images are clipped to
                 `[clip_min, clip_max]`.
-
-        Returns:
-            A tensor of the images' shape, and two of shape `(batch, 1, 1, 1)`.
         """
         x_start = self.predict_start(pred_noise, x, t)
         if clip_denoised:
@@ -177,17 +171,10 @@ class GaussianDiffusion:
         return self.q_posterior(x_start, x, t)
 
     def p_sample(self, pred_noise, x, t, clip_denoised=True, seed=None):
-        """One step of the reverse process, x_t to x_{t-1} (algorithm 2).
+        """Draw x_{t-1} from p(x_{t-1} | x_t) (algorithm 2); at t = 0, return its mean.
 
-        Args:
-            pred_noise: The network's output for `x`.
-            x: Noisy images x_t.
-            t: Timesteps. At t = 0 the mean is returned, with no noise added.
-            clip_denoised: Whether the predicted clean images are clipped.
-            seed: An integer or `keras.random.SeedGenerator` for the added noise.
-
-        Returns:
-            Less noisy images x_{t-1}, of the shape of `x`.
+        The arguments are those of `p_mean_variance`, and the `seed` of the noise, an
+        integer or a `keras.random.SeedGenerator`.
         """
         mean, _, log_variance = self.p_mean_variance(pred_noise, x, t, clip_denoised)
         noise = keras.random.normal(ops.shape(x), seed=seed)
@@ -210,5 +197,5 @@ class GaussianDiffusion:
 
 
 def take_at(table, t):
-    """A table's values at the timesteps `t`, of shape `(batch, 1, 1, 1)`."""
+    """Return a table's values at timesteps `t`, in shape `(batch, 1, 1, 1)`."""
     return ops.reshape(ops.take(ops.convert_to_tensor(table), t, axis=0), (-1, 1, 1, 1))

@@ -1,22 +1,17 @@
-"""Files that appear whole or not at all, and what a killed process leaves of them."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_whole(path):
-    """Write to a temporary file beside `path`, which replaces it at the end.
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`, which replaces it at the end.
 
-    Folders are made. When the block fails, `path` stays as it was.
-
-    Args:
-        path: The file to write.
-
-    Yields:
-        The path of the temporary file.
+    Missing folders are created. When the block fails, `path` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,16 +23,16 @@ def written_whole(path):
         temporary.unlink(missing_ok=True)
 
 
-def can_be_written(path):
-    """Whether a file or a folder can be: as the nearest folder that exists allows."""
+def can_be_written(path: str | Path) -> bool:
+    """Check that the nearest existing folder of a file or folder is writable."""
     path = Path(path).absolute()
     places = path.parents if path.is_file() else (path, *path.parents)
     nearest = next(place for place in places if place.exists())
     return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
-def remove_temporary_files(folder):
-    """Remove the files and folders that killed processes left below a folder.
+def remove_temporary_files(folder: str | Path) -> None:
+    """Remove temporary files and folders below `folder`, left by killed processes.
 
     No other process may be writing there.
     """

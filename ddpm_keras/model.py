@@ -1,4 +1,4 @@
-"""`DiffusionModel`: trains a network to predict noise, and samples from its average."""
+"""`DiffusionModel`: trains a network, and samples from the average of its weights."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from ddpm_keras.backend import StepModel, draw_share, move_towards
 from ddpm_keras.data.pixels import make_grid
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.errors import ArgumentError
+from ddpm_keras.errors import require
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.sampling import ReverseProcess
 
@@ -17,26 +17,26 @@ from ddpm_keras.sampling import ReverseProcess
 class DiffusionModel(StepModel):
     """A denoising diffusion model over a noise-predicting network.
 
-    A training step turns clean images into noisy ones; from there it is an ordinary
-    supervised Keras step with the noise as the target, so that `compile` takes any
-    loss, metric and optimizer. After each step the weights of `ema_network` follow as
-    an exponential moving average. That network evaluates and samples.
+    A training step adds noise to clean images and is from there an ordinary supervised
+    Keras step with the noise as its target, so that `compile` takes any loss, metric
+    and optimizer. The weights of `ema_network` are the exponential moving average of
+    the network's; it evaluates and samples.
 
-    `fit` and `evaluate` take batches of clean images in [-1, 1]. Each evaluation uses
+    `fit` and `evaluate` take batches of clean images in [-1, 1]. Every evaluation uses
     the same noise, so that validation losses can be compared.
 
     Args:
         network: A `keras.Model` over `[image_input, time_input]` that predicts the
             noise, such as `build_unet` returns.
-        ema_network: A second network like it, with equal weights at the start of
-            training. Default: a copy. It is frozen here.
-        diffusion: The process. Default: `GaussianDiffusion()`, the recipe's.
-        ema: Decay of the average, per step.
+        ema_network: A network of the same weights' shapes, which is frozen. Default: a
+            copy of `network`.
+        diffusion: The process. Default: `GaussianDiffusion()`, that of the recipe.
+        ema: Decay of the average per step, in [0, 1).
         seed: Seed of timesteps and noise in training, an int. Default: a random one.
 
     Call arguments:
         inputs: `[noisy_images, t]`.
-        training: Whether `network` answers, or its average.
+        training: Whether to call `network` or `ema_network`.
 
     Example:
 
@@ -49,7 +49,8 @@ class DiffusionModel(StepModel):
     ```
 
     Raises:
-        ValueError: When the two networks differ, or are the same object.
+        ArgumentError: When the networks' weights differ in shape, the networks are the
+            same object, or `ema` is out of range.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239), algorithms 1 and 2
@@ -65,29 +66,28 @@ class DiffusionModel(StepModel):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(ema_network, GaussianDiffusion):
-            raise ArgumentError(
-                "`ema_network` must be a network or None; name the diffusion, as in "
-                "DiffusionModel(network, diffusion=...).",
-                ema_network=ema_network,
-            )
+        require(
+            not isinstance(ema_network, GaussianDiffusion),
+            "`ema_network` must be a network or None; name the diffusion, as in "
+            "DiffusionModel(network, diffusion=...).",
+            ema_network=ema_network,
+        )
         if ema_network is None:
             ema_network = keras.models.clone_model(network)
             ema_network.set_weights(network.get_weights())
-        if ema_network is network:
-            raise ArgumentError(
-                "`ema_network` must be a network of its own, not `network`.",
-                ema_network=ema_network.name,
-            )
+        require(
+            ema_network is not network,
+            "`ema_network` must be a network of its own, not `network`.",
+            ema_network=ema_network.name,
+        )
         shapes = [tuple(w.shape) for w in network.weights]
-        if [tuple(w.shape) for w in ema_network.weights] != shapes:
-            raise ArgumentError(
-                "`network` and `ema_network` must have the same weights.",
-                network=f"{network.count_params():,} parameters",
-                ema_network=f"{ema_network.count_params():,} parameters",
-            )
-        if not 0.0 <= ema < 1.0:
-            raise ArgumentError("`ema` must be in [0, 1).", ema=ema)
+        require(
+            [tuple(w.shape) for w in ema_network.weights] == shapes,
+            "`network` and `ema_network` must have the same weights.",
+            network=f"{network.count_params():,} parameters",
+            ema_network=f"{ema_network.count_params():,} parameters",
+        )
+        require(0.0 <= ema < 1.0, "`ema` must be in [0, 1).", ema=ema)
         self.network = network
         self.ema_network = ema_network
         # Frozen before `compile`: the optimizer must not see these weights.
@@ -101,11 +101,11 @@ class DiffusionModel(StepModel):
         self.built = True
 
     def compile(self, optimizer="rmsprop", loss=None, **kwargs):
-        """Keras' `compile`, with an optimizer that leaves out non-finite updates.
+        """Compile as Keras does, with an optimizer that skips non-finite updates.
 
-        Optimizer, loss and metrics are built at once: with everything there before
-        `fit`, the first step is traced only once. `SkipNonFinite` wraps the optimizer,
-        unless it scales the loss and so skips by itself, as float16 needs.
+        `SkipNonFinite` wraps the optimizer, unless it scales the loss for float16 and
+        so skips by itself. Optimizer, loss and metrics are built here, so that `fit`
+        traces the first step only once.
         """
         optimizer = keras.optimizers.get(optimizer)
         scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -129,69 +129,64 @@ class DiffusionModel(StepModel):
         return self.add_noise(data, self.train_seeds if training else self.test_seeds)
 
     def add_noise(self, data, seeds):
-        """Turn a batch of clean images into what an ordinary Keras step takes.
+        """Turn a batch of clean images into the data of a supervised Keras step.
 
         Args:
             data: Images of shape `(batch, height, width, channels)` in [-1, 1].
             seeds: The `keras.random.SeedGenerator` to draw from.
 
         Returns:
-            `((noisy_images, t), target, sample_weight)`: the network's inputs, and what
-            it is to output.
+            `((noisy_images, t), target, sample_weight)`: the network's inputs and its
+            target.
 
         Raises:
-            ValueError: When the images are integers.
+            ArgumentError: When the images are integers.
         """
         images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         dtype = keras.backend.standardize_dtype(images.dtype)
-        if not dtype.startswith(("float", "bfloat")):
-            raise ValueError(
-                "Images must be floats in [-1, 1], such as `images / 127.5 - 1.0` of "
-                f"8-bit ones. Received: {dtype}"
-            )
+        require(
+            dtype.startswith(("float", "bfloat")),
+            "Images must be floats in [-1, 1], such as `images / 127.5 - 1.0` of 8-bit "
+            "ones.",
+            dtype=dtype,
+        )
         images = ops.cast(images, "float32")
-        t = draw_share(
-            lambda shape: keras.random.randint(
-                shape, 0, self.diffusion.timesteps, seed=seeds
-            ),
-            ops.shape(images)[:1],
-        )
-        noise = draw_share(
-            lambda shape: keras.random.normal(shape, dtype="float32", seed=seeds),
-            ops.shape(images),
-        )
+
+        def draw_timesteps(shape):
+            return keras.random.randint(shape, 0, self.diffusion.timesteps, seed=seeds)
+
+        def draw_noise(shape):
+            return keras.random.normal(shape, dtype="float32", seed=seeds)
+
+        t = draw_share(draw_timesteps, ops.shape(images)[:1])
+        noise = draw_share(draw_noise, ops.shape(images))
         noisy_images = self.diffusion.q_sample(images, t, noise)
         target = self.diffusion.target(images, noise, t)
         return (noisy_images, t), target, sample_weight
 
     def after_update(self):
-        """Move every weight of the EMA network towards its twin in the network."""
+        """Update the moving averages in `ema_network`."""
         move_towards(self.ema_network.weights, self.network.weights, 1.0 - self.ema)
 
     def evaluate(self, *args, **kwargs):
-        """Keras' `evaluate`, with the same timesteps and noise at every call."""
+        """Evaluate as Keras does, with the same timesteps and noise at every call."""
         self.test_seeds.state.assign(np.zeros(2, "uint32"))
         return super().evaluate(*args, **kwargs)
 
     @property
     def reverse_process(self):
-        """The `ReverseProcess` of the EMA network; `run` yields its single steps."""
+        """The `ReverseProcess` of the EMA network."""
         if self._reverse_process is None:
             denoiser = Denoiser(self.ema_network, self.diffusion)
             self._reverse_process = ReverseProcess(denoiser)
         return self._reverse_process
 
     def generate_images(self, num_images=16, **options):
-        """Sample images from the EMA network.
-
-        Args:
-            num_images: How many.
-            **options: Of `ReverseProcess.generate_images`: `sampler`, `steps`, `seed`,
-                `batch_size`, `verbose` and so on.
+        """Sample images with the EMA network: `ReverseProcess.generate_images`.
 
         Returns:
-            A float32 NumPy array of shape `(num_images, height, width, channels)`,
-            in [-1, 1].
+            A float32 NumPy array of shape `(num_images, height, width, channels)`, in
+            [-1, 1].
         """
         return self.reverse_process.generate_images(num_images, **options)
 
@@ -203,8 +198,8 @@ class DiffusionModel(StepModel):
         Fits `keras.callbacks.LambdaCallback(on_epoch_end=model.plot_images)`.
 
         Args:
-            epoch: Number of the epoch, for the title.
-            logs: Unused; what Keras hands to callbacks.
+            epoch: Number of the epoch from 0, for the title.
+            logs: Ignored; Keras passes it to callbacks.
             num_rows: Rows of the grid.
             num_cols: Columns of the grid.
             figsize: Size of the figure in inches.
@@ -225,8 +220,8 @@ class DiffusionModel(StepModel):
         plt.show()
         return figure
 
-    # Keras leaves the state of seed generators out of files: a model that goes on
-    # training from one would see the same noise again.
+    # Keras does not save the state of seed generators; a loaded model would train on
+    # the same noise again.
 
     def save_own_variables(self, store):
         store["train_seeds"] = ops.convert_to_numpy(self.train_seeds.state)
@@ -245,7 +240,7 @@ class DiffusionModel(StepModel):
 
     @classmethod
     def from_config(cls, config):
-        # The EMA network is the network's twin: it is made anew, then its weights load.
+        # The EMA network is created as a copy; its weights are loaded afterwards.
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("network", "diffusion")

@@ -1,4 +1,4 @@
-"""Keras' Adam in fewer operations, and a wrapper for updates that must not happen."""
+"""Adam in fewer operations, and a wrapper that skips non-finite updates."""
 
 import keras
 from keras import ops
@@ -8,11 +8,11 @@ from ddpm_keras.backend import apply_adam_kernel, has_adam_kernel, read_variable
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class Adam(keras.optimizers.Adam):
-    """Keras' Adam; on TensorFlow, its own kernel updates each weight.
+    """Keras' Adam with TensorFlow's own kernel, where there is one.
 
-    Keras writes some twenty-five operations for each of hundreds of weights, most of
-    them the same scalars again: half of the time until the first step has run.
-    Arguments and variables are those of `keras.optimizers.Adam`.
+    Keras emits some twenty-five operations for each of hundreds of weights, half of the
+    time before the first step. Arguments and variables are those of
+    `keras.optimizers.Adam`.
     """
 
     def apply(self, grads, trainable_variables=None):
@@ -39,11 +39,11 @@ class Adam(keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class SkipNonFinite(keras.optimizers.LossScaleOptimizer):
-    """Leaves out every update whose gradients are not all finite.
+    """Skips every update whose gradients are not all finite.
 
-    One infinite or undefined number would spoil all weights for good. It is the way in
-    which Keras' loss scaling skips, on every backend and in replicas, without the
-    scaling, which only float16 needs.
+    One infinite or undefined number would spoil all weights for good. Keras' loss
+    scaling skips such updates on every backend and in replicas; here it does so without
+    the scaling, which only float16 needs.
 
     Args:
         inner_optimizer: The `keras.optimizers.Optimizer` that makes the updates.
@@ -55,7 +55,7 @@ class SkipNonFinite(keras.optimizers.LossScaleOptimizer):
 
     @property
     def skipped_in_a_row(self):
-        """How many updates have been left out since the last one that was made."""
+        """Number of updates skipped since the last one that was made."""
         return int(read_variable(self.step_counter))
 
     def scale_loss(self, loss):
@@ -85,7 +85,7 @@ class SkipNonFinite(keras.optimizers.LossScaleOptimizer):
         return trainable_variables, counted
 
     def _count(self, values, change):
-        """The values of the variables, with the counter's changed."""
+        """Apply `change` to the counter's value among the variables' values."""
         pairs = zip(self.variables, values, strict=True)
         return [change(x) if v is self.step_counter else x for v, x in pairs]
 

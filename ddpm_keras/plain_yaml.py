@@ -1,7 +1,7 @@
-"""Reads YAML that holds plain values only, and names the place of every mistake.
+"""YAML restricted to plain values, with file and line in every error.
 
-Values are words, numbers, switches and lists of these. Tags, anchors, aliases, deep
-nesting and huge files are refused before anything is built from them.
+Values are words, numbers, booleans and lists of these. Tags, anchors, aliases, deep
+nesting and huge files are rejected before anything is constructed.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ from ruamel.yaml.reader import ReaderError
 
 from ddpm_keras.errors import InputError, nearest, short
 
-# Our configurations stay under 2 kB. With these limits a hostile file is refused
-# within a second; the parser's time grows with the square of the depth.
+# Our configurations stay under 2 kB. These limits reject a hostile file within a
+# second; the parser's time grows with the square of the depth.
 MAX_FILE_BYTES = 16_384
 MAX_VALUE_LENGTH = 1_000
 MAX_DEPTH = 3
 
 
 def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values of a configuration file, and "file:line" of each key."""
+    """Read the values of a configuration file, and "file:line" of each key."""
     root = _compose(_read_text(path), lambda line: f"{path}:{line}")
     if root is None:
         raise InputError(f"{path}: holds no keys; write at least one, as 'seed: 0'")
@@ -51,13 +51,13 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def read_value(text: str, place: str) -> Any:
-    """The value that a text holds; `place` opens the message of a mistake."""
+    """Parse one value; `place` begins the message of an error."""
     node = _compose(text, lambda line: place)
     return None if node is None else _construct(node, place)
 
 
 def plain_yaml() -> YAML:
-    # YAML 1.2 in pure Python: 1e-4 is a number and on is a word.
+    """Return a YAML 1.2 reader and writer: 1e-4 is a number and on is a word."""
     return YAML(typ="safe", pure=True)
 
 
@@ -91,10 +91,10 @@ def _read_text(path: Path) -> str:
 
 
 def _compose(text: str, place: Callable[[int], str]) -> Node | None:
-    """The tree of one plain YAML document; `place` tells where a line is.
+    """Parse one plain YAML document; `place` formats a line number.
 
-    Events are looked at one by one before a tree is built: an alias bomb or a tag
-    is refused where it stands, nothing being expanded or constructed.
+    The events are checked before the tree is built, so that no alias is expanded and
+    no tag constructed.
     """
     depth = 0
     try:
@@ -136,6 +136,6 @@ def _compose(text: str, place: Callable[[int], str]) -> Node | None:
 def _construct(node: Node, place: str) -> Any:
     try:
         return plain_yaml().constructor.construct_object(node, deep=True)
-    except (YAMLError, ValueError) as error:  # Such as the date 2020-13-01.
+    except (YAMLError, ValueError) as error:  # such as the date 2020-13-01
         problem = getattr(error, "problem", None) or error
         raise InputError(f"{place}: bad value: {problem}; write another") from error

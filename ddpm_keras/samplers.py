@@ -1,20 +1,19 @@
-"""Samplers: ways from noise to an image, each one the steps of its paper.
+"""Samplers as tables of numbers, one row per step, after their papers.
 
 Notation:
 
     abar, abar_prev   share of the clean image's variance left at the timestep that a
                       step starts from, and at the one that it leads to (1 at the end)
-    x_t, x_0          the noisy image; the clean image that the network predicts in it
+    x_t, x_0          the noisy image; the clean image that the network predicts from it
     eps               the noise in x_t: (x_t - sqrt(abar) x_0) / sqrt(1 - abar)
-    sigma, z          standard deviation of the noise that a step adds; standard normal
+    sigma, z          standard deviation of the added noise; standard normal noise
 
-Every step of every sampler here has the form
+Every step of every sampler has the form
 
     x_prev = a x_t + b x_0 + c x_0_before + sigma z
 
-where x_0_before is the x_0 that the step before predicted. A sampler is a function that
-returns the four columns of these numbers, computed in float64, one row per step; its
-record in `SAMPLERS` says which options it takes.
+where x_0_before is the x_0 of the previous step. A sampler is a function that returns
+the columns a, b, c and sigma in float64; its record in `SAMPLERS` lists its options.
 """
 
 import dataclasses
@@ -22,22 +21,22 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ddpm_keras.errors import ArgumentError, InputError
+from ddpm_keras.errors import ArgumentError, InputError, require
 from ddpm_keras.schedules import posterior
 
-# The fewest steps of each spacing. With one leading step, it would start at timestep 0
-# from an image that is mostly noise, which the network takes for a clean one.
+# The fewest steps of each spacing. One leading step would start at timestep 0, where
+# the network takes the noise for a clean image.
 SPACINGS = {"trailing": 1, "leading": 2}
 VARIANCES = ("posterior", "beta")
 
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """The numbers of a sampler's steps, first to last; all of shape `(steps,)`.
+    """The steps of a sampler, first to last: columns of shape `(steps,)`.
 
-    `timesteps` are those the steps start from, `reached` those they lead to, where -1
-    stands for the clean image. The other columns weight x_t, x_0, x_0_before and z, as
-    the module's first lines say.
+    `timesteps` are those that steps start from and `reached` those that they lead to,
+    -1 being the clean image. The others weight x_t, x_0, x_0_before and z, as stated at
+    the top of this module.
     """
 
     timesteps: np.ndarray
@@ -54,8 +53,8 @@ class Steps:
 def ddpm(abar, abar_prev, variance="posterior"):
     """Ancestral sampling, Ho et al. 2020, algorithm 2 and section 3.2.
 
-    x_prev is drawn from q(x_prev | x_t, x_0), equations 6 and 7. Its variance is the
-    posterior's ("fixed small"), or beta itself ("fixed large").
+    x_prev is drawn from q(x_prev | x_t, x_0), equations 6 and 7, with the variance of
+    the posterior ("fixed small") or beta ("fixed large").
     """
     beta = 1.0 - abar / abar_prev
     b, a, posterior_variance = posterior(beta, abar, abar_prev)
@@ -65,7 +64,7 @@ def ddpm(abar, abar_prev, variance="posterior"):
 
 
 def ddim(abar, abar_prev, eta=0.0):
-    """Song et al. 2021, equations 12 and 16 (https://arxiv.org/abs/2010.02502).
+    """DDIM, Song et al. 2021, equations 12 and 16 (https://arxiv.org/abs/2010.02502).
 
     x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z;
     `eta` scales sigma: 0 is deterministic, 1 is ancestral sampling.
@@ -81,20 +80,17 @@ def dpmpp(abar, abar_prev, eta=0.0):
     """DPM-Solver++(2M), Lu et al. 2022, algorithm 2 (https://arxiv.org/abs/2211.01095).
 
     With lambda = log(sqrt(abar) / sqrt(1 - abar)), h the step in lambda and r the ratio
-    of the step before to this one, D = (1 + 1/2r) x_0 - 1/2r x_0_before and
+    of the previous step to this one, D = (1 + 1/2r) x_0 - 1/2r x_0_before and
     x_prev = sqrt((1 - abar_prev) / (1 - abar)) x_t - sqrt(abar_prev) (e^-h - 1) D.
-    The first step has no x_0_before and the last one ends at sigma 0, where h is
-    infinite: both use D = x_0.
+    The first step has no x_0_before, and in the last h is infinite: both use D = x_0.
 
-    `eta` 1 solves the stochastic equation at the same order, the paper's
-    SDE-DPM-Solver++(2M), and fractions lie between: h becomes (1 + eta) h in the weight
-    of D, the share of x_t shrinks by e^(-eta h), and noise of variance
-    (1 - abar_prev) (1 - e^(-2 eta h)) makes up for it.
+    `eta` 1 is the paper's SDE-DPM-Solver++(2M), fractions lie between: h becomes
+    (1 + eta) h in the weight of D, the weight of x_t is multiplied by e^(-eta h), and
+    noise of variance (1 - abar_prev) (1 - e^(-2 eta h)) is added.
     """
     log_snr = 0.5 * np.log(abar / (1.0 - abar))
     a = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
-    # e^-h, finite at the end too, where it is 0.
-    shrink = a * np.sqrt(abar / abar_prev)
+    shrink = a * np.sqrt(abar / abar_prev)  # e^-h; 0 in the last step
     weight = np.sqrt(abar_prev) * (1.0 - shrink ** (1.0 + eta))
     extrapolation = np.zeros_like(abar)
     if len(abar) > 2:
@@ -110,14 +106,14 @@ def dpmpp(abar, abar_prev, eta=0.0):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What the package knows of a sampler.
+    """A sampler's record.
 
     Attributes:
-        columns: Function of abar, abar_prev and the options to the columns a, b, c and
-            sigma.
-        options: Whether a value is possible, by the option's name.
-        default_steps: Steps where none are asked for; None: every timestep.
-        spacings: The spacings that it takes, of `SPACINGS`.
+        columns: Function of abar, abar_prev and the options that returns the columns a,
+            b, c and sigma.
+        options: For each option's name, a function that says whether a value is valid.
+        default_steps: Default number of steps; None: every timestep.
+        spacings: The spacings of `SPACINGS` that it takes.
     """
 
     columns: Callable
@@ -133,8 +129,8 @@ def _is_share(value):
 SAMPLERS = {
     "ddpm": Sampler(ddpm, {"variance": VARIANCES.__contains__}, default_steps=None),
     "ddim": Sampler(ddim, {"eta": _is_share}, default_steps=50),
-    # Below timestep 1 the log-SNR rises many times as far as in the step before, and
-    # the extrapolation overshoots: leading steps gave twice the data's variance.
+    # A leading step ends with a jump in log-SNR far larger than the one before, which
+    # the extrapolation overshoots: samples had twice the data's variance.
     "dpmpp": Sampler(
         dpmpp, {"eta": _is_share}, default_steps=20, spacings=("trailing",)
     ),
@@ -142,7 +138,7 @@ SAMPLERS = {
 
 
 def default_steps_text():
-    """List the samplers' default steps in words, for the help."""
+    """Describe the samplers' default steps, for the help."""
     return ", ".join(
         f"{sampler.default_steps or 'all timesteps'} for {name}"
         for name, sampler in SAMPLERS.items()
@@ -150,17 +146,20 @@ def default_steps_text():
 
 
 def spaced_timesteps(timesteps, steps, spacing="trailing"):
-    """The timesteps that `steps` steps visit, and the one each of them leads to.
+    """Spread steps over the timesteps (Lin et al. 2023, table 2).
 
     Args:
-        timesteps: Number of timesteps the network was trained on.
-        steps: Number of steps to take, 1 to `timesteps`.
+        timesteps: Number of timesteps that the network was trained on.
+        steps: Number of steps, 1 to `timesteps`.
         spacing: `"trailing"` starts at the last timestep, pure noise; `"leading"` ends
-            at timestep 0. See Lin et al. 2023, table 2
-            (https://arxiv.org/abs/2305.08891).
+            at timestep 0.
 
     Returns:
-        Two int arrays of shape `(steps,)`, descending; -1 stands for the clean image.
+        Two descending int arrays of shape `(steps,)`: the timestep that each step
+        starts from, and the one that it leads to, -1 being the clean image.
+
+    Reference:
+        - [Lin et al., 2023](https://arxiv.org/abs/2305.08891)
     """
     if spacing == "leading":
         visited = np.arange(steps)[::-1] * (timesteps // steps)
@@ -183,45 +182,37 @@ def make_steps(
     Args:
         diffusion: The `GaussianDiffusion` that the network was trained with.
         sampler: A name in `SAMPLERS`: `"ddpm"`, `"ddim"` or `"dpmpp"`.
-        steps: Number of network evaluations, 1 to `diffusion.timesteps`; 2 or more for
-            the spacing leading. Default: all timesteps for ddpm, 50 for ddim, 20 for
-            dpmpp, and never more than there are.
-        spacing: How the timesteps are spread, see `spaced_timesteps`; dpmpp takes
-            `"trailing"` only.
-        strength: Share of the diffusion to run back, above 0 and up to 1: less than 1
-            keeps only the steps that start below `strength * timesteps`, for images
-            that were diffused so far and no further.
-        **options: The sampler's own: `variance` ("posterior" or "beta") for ddpm,
-            `eta` (0 to 1) for ddim and dpmpp.
+        steps: Number of network calls, 1 to `diffusion.timesteps`; 2 or more with the
+            spacing leading. Default: all timesteps for ddpm, 50 for ddim, 20 for dpmpp,
+            but at most all timesteps.
+        spacing: See `spaced_timesteps`; dpmpp takes `"trailing"` only.
+        strength: Share of the process to reverse, above 0 and up to 1: only the steps
+            that start below `strength * timesteps` are kept, for images diffused to
+            that timestep.
+        **options: `variance` ("posterior" or "beta") for ddpm, `eta` (0 to 1) for ddim
+            and dpmpp.
 
     Returns:
         A `Steps`.
 
     Raises:
-        ArgumentError: When the sampler, the number of steps or an option is not
-            possible.
+        ArgumentError: When an argument is invalid.
     """
     timesteps = diffusion.timesteps
-    if sampler not in SAMPLERS:
-        raise ArgumentError(
-            f"`sampler` must be one of {', '.join(SAMPLERS)}.", sampler=sampler
-        )
+    names = ", ".join(SAMPLERS)
+    require(sampler in SAMPLERS, f"`sampler` must be one of {names}.", sampler=sampler)
     if steps is None:
         steps = min(SAMPLERS[sampler].default_steps or timesteps, timesteps)
-    _check_spacing(timesteps, sampler, steps, spacing)
+    _check_steps(timesteps, sampler, steps, spacing, strength)
     _check_options(timesteps, sampler, steps, options)
-    if not 0.0 < strength <= 1.0:
-        raise ArgumentError(
-            "`strength` must be above 0 and at most 1.", strength=strength
-        )
     visited, reached = spaced_timesteps(timesteps, int(steps), spacing)
     kept = visited < strength * timesteps
-    if not kept.any():
-        raise ArgumentError(
-            "`strength` leaves no step to take: use more of it, or more steps.",
-            strength=strength,
-            steps=steps,
-        )
+    require(
+        kept.any(),
+        "`strength` leaves no step to take: use more of it, or more steps.",
+        strength=strength,
+        steps=steps,
+    )
     visited, reached = visited[kept], reached[kept]
     table = np.append(diffusion.alphas_cumprod_float64, 1.0)  # [-1] is the clean image
     columns = SAMPLERS[sampler].columns(table[visited], table[reached], **options)
@@ -233,7 +224,7 @@ def make_steps(
 
 
 def configured_options(config):
-    """The arguments of `make_steps` that a `Config` names."""
+    """Return the arguments of `make_steps` in a `Config`."""
     options = {"sampler": config.sampler, "steps": config.sample_steps}
     if "eta" in SAMPLERS[config.sampler].options:
         options["eta"] = config.sample_eta
@@ -241,19 +232,18 @@ def configured_options(config):
 
 
 def choose_steps(config, diffusion, **flags):
-    """The steps of the sampler that flags or else a configuration name.
+    """Make the steps that flags and a configuration ask for; flags take precedence.
 
     Args:
-        config: A `Config`; for another sampler than its own, its steps and eta do not
-            count.
+        config: A `Config`; its steps and eta apply to its own sampler only.
         diffusion: Its `GaussianDiffusion`.
-        **flags: Arguments of `make_steps`; those that are `None` count as not given.
+        **flags: Arguments of `make_steps`; `None` means not given.
 
     Returns:
-        A dict of the arguments that `make_steps` was given, and its `Steps`.
+        A dict of the arguments passed to `make_steps`, and the `Steps`.
 
     Raises:
-        InputError: When `make_steps` takes no such arguments.
+        InputError: When an argument is invalid.
     """
     options = {name: value for name, value in flags.items() if value is not None}
     if options.get("sampler", config.sampler) == config.sampler:
@@ -264,48 +254,43 @@ def choose_steps(config, diffusion, **flags):
         raise InputError(f"--{error.keys[0]}: {error}") from error
 
 
-def _check_spacing(timesteps, sampler, steps, spacing):
-    """Raise an `ArgumentError` for steps that cannot be spaced so."""
-    if spacing not in SPACINGS:
-        raise ArgumentError(
-            f"`spacing` must be one of {', '.join(SPACINGS)}.", spacing=spacing
-        )
-    if not 1 <= steps <= timesteps or int(steps) != steps:
-        raise ArgumentError(
-            f"`steps` must be a whole number from 1 to {timesteps}, the timesteps of "
-            "the training.",
-            steps=steps,
-        )
-    if steps < min(SPACINGS[spacing], timesteps):
-        raise ArgumentError(
-            f'spacing="{spacing}" needs {SPACINGS[spacing]} steps or more.',
-            steps=steps,
-            spacing=spacing,
-        )
-    if spacing not in SAMPLERS[sampler].spacings:
-        raise ArgumentError(
-            f'sampler="{sampler}" needs spacing="trailing": the others end with a step '
-            "too long for its extrapolation.",
-            spacing=spacing,
-        )
+def _check_steps(timesteps, sampler, steps, spacing, strength):
+    names = ", ".join(SPACINGS)
+    require(spacing in SPACINGS, f"`spacing` must be one of {names}.", spacing=spacing)
+    require(
+        1 <= steps <= timesteps and int(steps) == steps,
+        f"`steps` must be a whole number from 1 to {timesteps}, the timesteps of the "
+        "training.",
+        steps=steps,
+    )
+    require(
+        steps >= min(SPACINGS[spacing], timesteps),
+        f'spacing="{spacing}" needs {SPACINGS[spacing]} steps or more.',
+        steps=steps,
+        spacing=spacing,
+    )
+    require(
+        spacing in SAMPLERS[sampler].spacings,
+        f'sampler="{sampler}" needs spacing="trailing": the others end with a step '
+        "too long for its extrapolation.",
+        spacing=spacing,
+    )
+    message = "`strength` must be above 0 and at most 1."
+    require(0.0 < strength <= 1.0, message, strength=strength)
 
 
 def _check_options(timesteps, sampler, steps, options):
-    """Raise an `ArgumentError` for options that the sampler does not take."""
+    allowed = SAMPLERS[sampler].options
     for option, value in options.items():
-        if option not in SAMPLERS[sampler].options:
-            raise ArgumentError(
-                f"The sampler {sampler!r} does not take `{option}`.", **{option: value}
-            )
-        if not SAMPLERS[sampler].options[option](value):
-            raise ArgumentError(
-                '`variance` must be "posterior" or "beta", and `eta` in 0 to 1.',
-                **{option: value},
-            )
-    if options.get("variance") == "beta" and steps < timesteps:
-        raise ArgumentError(
-            'variance="beta" is known to fail with fewer steps than the '
-            f"{timesteps} timesteps of the training: use all of them, or the "
-            'variance "posterior".',
-            steps=steps,
-        )
+        given = {option: value}
+        message = f"The sampler {sampler!r} does not take `{option}`."
+        require(option in allowed, message, **given)
+        message = '`variance` must be "posterior" or "beta", and `eta` in 0 to 1.'
+        require(allowed[option](value), message, **given)
+    require(
+        options.get("variance") != "beta" or steps >= timesteps,
+        'variance="beta" is known to fail with fewer steps than the '
+        f"{timesteps} timesteps of the training: use all of them, or the "
+        'variance "posterior".',
+        steps=steps,
+    )

@@ -1,4 +1,4 @@
-"""Runs a sampler's steps over the network, compiled once, for many images at a time."""
+"""The reverse process: a sampler's steps in one compiled loop, batch by batch."""
 
 from numbers import Integral
 
@@ -9,20 +9,19 @@ from keras import ops
 from ddpm_keras.backend import compile_calls, map_images
 from ddpm_keras.data.batches import full_batches
 from ddpm_keras.denoiser import Denoiser
-from ddpm_keras.errors import ArgumentError
+from ddpm_keras.errors import require
 from ddpm_keras.samplers import make_steps
 
 
 class ReverseProcess:
-    """Turns noise into images with a trained network.
+    """The reverse process of a trained network, which turns noise into images.
 
-    The loop over timesteps runs inside one compiled function of the backend. Image k's
-    noise depends on its own seed and on the number of the step alone, so an image is
-    the same in whichever batch it is made. The two backends draw different noise from
-    the same seed.
+    The loop over timesteps is one compiled function of the backend. An image's noise
+    depends on its seed and the number of the step only, not on its batch. Backends draw
+    different noise from the same seed.
 
     Args:
-        denoiser: A `Denoiser`; or its network, and the `diffusion` beside it.
+        denoiser: A `Denoiser`, or a network together with `diffusion`.
         diffusion: The `GaussianDiffusion` of a network.
     """
 
@@ -38,7 +37,7 @@ class ReverseProcess:
         )
 
     def noise(self, seeds):
-        """The noise x_T that the images of `seeds` start from.
+        """Draw the noise x_T that images start from.
 
         Args:
             seeds: One int per image, 0 to 2**31 - 1.
@@ -61,14 +60,14 @@ class ReverseProcess:
     ):
         """Sample images.
 
-        Image k is a function of `seed + k`, the sampler and the weights: the same in
-        every batch size and number of images, on one backend.
+        Image k depends on `seed + k`, the sampler and the weights, and not on the
+        batch size or the number of images.
 
         Args:
-            num_images: How many.
+            num_images: Number of images.
             sampler: `"ddpm"`, `"ddim"` or `"dpmpp"`.
-            steps: Network evaluations per image. Default: all timesteps for ddpm, 50
-                for ddim, 20 for dpmpp.
+            steps: Network calls per image. Default: all timesteps for ddpm, 50 for
+                ddim, 20 for dpmpp.
             seed: Seed of the first image, 0 or more; the others count up from it.
             batch_size: Images computed together.
             verbose: 1 shows a progress bar, 0 does not.
@@ -76,32 +75,28 @@ class ReverseProcess:
             **options: Of `samplers.make_steps`: `spacing`, `eta`, `variance`.
 
         Returns:
-            A float32 NumPy array of shape `(num_images, height, width, channels)`,
-            in [-1, 1] unless `clip_denoised` is off.
+            A float32 NumPy array of shape `(num_images, height, width, channels)`, in
+            [-1, 1] unless `clip_denoised` is off.
 
         Raises:
-            ValueError: When the sampler, `num_images`, `seed` or an option is not
-                possible.
+            ArgumentError: When an argument is invalid.
         """
-        if num_images < 1 or batch_size < 1:
-            raise ArgumentError(
-                "`num_images` and `batch_size` must be 1 or more.",
-                num_images=num_images,
-                batch_size=batch_size,
-            )
-        if not isinstance(seed, Integral) or not 0 <= seed <= 2**31 - num_images:
-            raise ArgumentError(
-                "`seed`, that of the first image, must be an integer, 0 or more, and "
-                "the last image's at most 2**31 - 1.",
-                seed=seed,
-            )
-        plan = make_steps(self.diffusion, sampler, steps, **options)
-        batches = self.batches(
-            plan,
-            np.arange(seed, seed + num_images),
+        require(
+            num_images >= 1 and batch_size >= 1,
+            "`num_images` and `batch_size` must be 1 or more.",
+            num_images=num_images,
             batch_size=batch_size,
-            verbose=verbose,
-            clip_denoised=clip_denoised,
+        )
+        require(
+            isinstance(seed, Integral) and 0 <= seed <= 2**31 - num_images,
+            "`seed`, that of the first image, must be an integer, 0 or more, and the "
+            "last image's at most 2**31 - 1.",
+            seed=seed,
+        )
+        plan = make_steps(self.diffusion, sampler, steps, **options)
+        seeds = np.arange(seed, seed + num_images)
+        batches = self.batches(
+            plan, seeds, None, batch_size, verbose, clip_denoised=clip_denoised
         )
         return np.concatenate([images for _, images in batches])
 
@@ -121,14 +116,14 @@ class ReverseProcess:
         Args:
             plan: The `Steps` of a sampler, see `samplers.make_steps`.
             seeds: One int per image, 0 to 2**31 - 1.
-            start: A function that returns the images to start from, of shape
-                `(n, height, width, channels)`, for an int array of shape `(n,)`: their
-                places in `seeds`. Default: the noise of the seeds.
+            start: A function from places in `seeds`, an int array of shape `(n,)`, to
+                the images to start from, of shape `(n, height, width, channels)`.
+                Default: the noise of the seeds.
             batch_size: Images computed together.
             verbose: 1 shows a progress bar, 0 does not.
             every: Steps between two updates of the bar. Default: a hundredth of them.
-            watch: Called at each of these with the number of the batch, from 0, and
-                its `(t, x_t, x_0)`, see `run`. What it raises ends the sampling.
+            watch: Called at each update with the number of the batch, from 0, and its
+                `(t, x_t, x_0)`, see `run`. An exception ends the sampling.
             **options: Of `run`.
 
         Yields:
@@ -152,7 +147,7 @@ class ReverseProcess:
             yield finished, ops.convert_to_numpy(images)[: len(finished)]
 
     def run(self, plan, seeds, x=None, clip_denoised=True, every=1):
-        """Yield the reverse process of one batch of images as it goes.
+        """Yield the states of the reverse process of one batch.
 
         Args:
             plan: The `Steps` of a sampler, see `samplers.make_steps`.
@@ -165,8 +160,7 @@ class ReverseProcess:
 
         Yields:
             Tuples `(t, x_t, x_0)`: the timestep reached, the noisy images there, and
-            the clean images that the step predicted. At the end t is -1 and x_t the
-            sample.
+            the predicted clean images. At the end t is -1 and x_t the sample.
         """
         seeds = ops.convert_to_tensor(seeds, "int32")
         x = self.noise(seeds) if x is None else ops.convert_to_tensor(x, "float32")
@@ -175,8 +169,8 @@ class ReverseProcess:
         if clip_denoised:
             clip = self.diffusion.clip_min, self.diffusion.clip_max
         timesteps = ops.convert_to_tensor(plan.timesteps)
-        columns = [plan.a, plan.b, plan.c, plan.sigma]
-        columns = ops.convert_to_tensor(np.stack(columns, axis=1))
+        columns = np.stack([plan.a, plan.b, plan.c, plan.sigma], axis=1)
+        columns = ops.convert_to_tensor(columns)
         clip = ops.convert_to_tensor(np.float32(clip))
         for first in range(0, len(plan), every):
             last = min(first + every, len(plan))
@@ -185,7 +179,7 @@ class ReverseProcess:
             yield int(plan.reached[last - 1]), *state
 
     def _steps(self, state, seeds, span, timesteps, columns, clip):
-        """Take the steps of a span; its end is not included."""
+        """Take the steps `span[0]` up to, not including, `span[1]`."""
         batch = ops.shape(seeds)[0]
 
         def step(i, x, x_start_before):
@@ -207,7 +201,7 @@ class ReverseProcess:
 
 
 class _StatelessSeed(keras.random.SeedGenerator):
-    """Hands a given tensor to `keras.random`, which else takes only ints and state."""
+    """A seed for `keras.random` given as a tensor."""
 
     def __init__(self, value):
         self.value = value
@@ -217,7 +211,7 @@ class _StatelessSeed(keras.random.SeedGenerator):
 
 
 def _draw(seeds, number, image_shape):
-    """Standard normal noise; image k's is a function of `seeds[k]` and `number`."""
+    """Draw standard normal noise; image k's depends on `seeds[k]` and `number`."""
     number = ops.cast(number, "uint32")
 
     def draw(seed):

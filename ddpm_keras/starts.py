@@ -1,26 +1,25 @@
-"""Where a reverse process may start other than from fresh noise.
+"""Starts of the reverse process other than fresh noise.
 
-Between two seeds, between two images, or from an image diffused part of the way. Each
-is a function from the places of a batch's images to their starts, as
-`ReverseProcess.batches` takes it, so that any number of images needs the memory of one
-batch.
+The first three functions return the `start` of `ReverseProcess.batches`: a function
+from the places of a batch's images to their starts, so that any number of images needs
+the memory of one batch.
 """
 
 import numpy as np
 
 
 def between_seeds(process, first, second, count):
-    """`count` starts on the great circle from one seed's noise to another's."""
+    """Start `count` images on the great circle from one seed's noise to another's."""
     ends = np.asarray(process.noise([first, second]))
     weights = np.linspace(0.0, 1.0, count)
     return lambda places: slerp(*ends, weights[places])
 
 
 def between_images(process, first, second, t, seed, count):
-    """`count` starts from one image to another, both diffused to timestep `t`.
+    """Start `count` images on the line between two images diffused to timestep `t`.
 
-    One noise, that of `seed`, serves both ends and every image between: else the
-    mixture would have too little of it. See `blend`.
+    Both ends share the noise of `seed`: a mixture of two would have too little
+    variance. See `blend`.
     """
     noise = np.asarray(process.noise([seed]))
     ends = [
@@ -31,7 +30,7 @@ def between_images(process, first, second, t, seed, count):
 
 
 def from_image(process, image, t, seeds):
-    """One image diffused to timestep `t`, with the noise of each seed."""
+    """Start from one image diffused to timestep `t`, with the noise of each seed."""
     seeds = np.asarray(seeds)
 
     def start(places):
@@ -43,10 +42,10 @@ def from_image(process, image, t, seeds):
 
 
 def slerp(first, second, weights):
-    """Spherical interpolation between two noise images (Shoemake 1985).
+    """Interpolate spherically between two noise images (Shoemake 1985).
 
-    A straight line between two Gaussian samples passes through images of too little
-    variance; the great circle keeps it.
+    A straight line between two Gaussian samples loses variance; the great circle keeps
+    it.
 
     Args:
         first: Array of shape `(height, width, channels)`.
@@ -69,13 +68,13 @@ def slerp(first, second, weights):
 
 
 def diffuse(images, diffusion, t, noise):
-    """Diffuse clean images to timestep `t`: a draw of q(x_t | x_0).
+    """Diffuse clean images to one timestep `t`, by `GaussianDiffusion.q_sample`.
 
     Args:
         images: Array of shape `(n, height, width, channels)` in [-1, 1].
         diffusion: The `GaussianDiffusion` of the network.
-        t: One timestep for all.
-        noise: Standard normal noise of the images' shape.
+        t: Timestep of all images.
+        noise: Standard normal noise, broadcast to the images' shape.
 
     Returns:
         A float32 array of the images' shape.
@@ -85,15 +84,9 @@ def diffuse(images, diffusion, t, noise):
 
 
 def blend(first, second, weights):
-    """Linear interpolation between two diffused images, Ho et al. 2020, section 4.3.
+    """Interpolate linearly between two diffused images (Ho et al. 2020, section 4.3).
 
-    Args:
-        first: Array of shape `(height, width, channels)`.
-        second: Array of the same shape.
-        weights: Array of shape `(n,)`, 0 for the first to 1 for the second.
-
-    Returns:
-        A float32 array of shape `(n, height, width, channels)`.
+    Arguments and result are as in `slerp`.
     """
     weights = np.asarray(weights, "float32")[:, None, None, None]
     return (1.0 - weights) * np.float32(first) + weights * np.float32(second)

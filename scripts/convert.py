@@ -1,4 +1,4 @@
-"""Convert weights: `ddpm-convert`, from a checkout."""
+"""Run `ddpm-convert` from a checkout."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Measure a model's images: `ddpm-evaluate`, from a checkout."""
+"""Run `ddpm-evaluate` from a checkout."""
 
 import sys
 

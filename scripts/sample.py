@@ -1,4 +1,4 @@
-"""Sample images from trained weights: `ddpm-sample`, from a checkout."""
+"""Run `ddpm-sample` from a checkout."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a diffusion model: the command `ddpm-train`, from a checkout."""
+"""Run `ddpm-train` from a checkout."""
 
 import sys
 

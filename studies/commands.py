@@ -1,4 +1,4 @@
-"""What every study does: run the package's own commands, and keep what they find."""
+"""Shared by the studies: run the package's commands, and collect their results."""
 
 import argparse
 import csv
@@ -11,12 +11,12 @@ from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.weights import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
-# Fixed features, so that no download stands between a reader and the same numbers.
+# Fixed features, so that anyone can reproduce the numbers without a download.
 FEATURES = "random:0"
 
 
 def study_parser(description):
-    """A parser with the flags of every study."""
+    """Return a parser with the flags that every study takes."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
     parser.add_argument(
@@ -28,25 +28,25 @@ def study_parser(description):
 
 
 def results_folder(args):
-    """Where a study's tables and figures go."""
+    """Make and return the folder for a study's tables and figures."""
     folder = ROOT / "docs" / "studies" if args.publish else args.out
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def train(run, *flags):
-    """Train to the end of what `flags` say, going on where `run` exists."""
+    """Run `train.py` into the folder `run`, resuming when it exists."""
     run = Path(run)
     start = ["--resume"] if (run / "config.yaml").is_file() else []
     _call("train.py", "--run-dir", run, *start, *flags)
 
 
 def measure(weights, out, *flags):
-    """The figures of `evaluate.py`, measured once while the weights stay as they are.
+    """Return the results of `evaluate.py`, which runs only if the weights changed.
 
     Returns:
-        Two dicts of numbers: of the model, and of real images beside it. A standard
-        error stands under its measure's name with "error" behind it.
+        Two dicts of numbers, of the model and of real images. The standard error of the
+        measure "kid" is under the key "kid error".
     """
     found = Path(out) / "metrics.json"
     if not found.is_file() or not _is_of(found, weights):
@@ -58,7 +58,7 @@ def measure(weights, out, *flags):
 
 
 def _is_of(found, weights):
-    # Not by its date: a finished run writes the same weights anew when asked to go on.
+    # Dates cannot decide: a finished run that is resumed writes the same weights again.
     measured = json.loads(found.read_text())["protocol"]["weights_sha256"]
     return measured == fingerprint(Denoiser.from_weights(weights).network)
 
@@ -74,7 +74,7 @@ def _numbers(results, value, error):
 
 
 def write_table(path, rows):
-    """Write rows, dicts of which the first has every key, as CSV, and print them."""
+    """Write rows as CSV and print them; the first dict must have every key."""
     shown = [
         {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
         for row in rows

@@ -1,11 +1,11 @@
-"""What picture quality each second of sampling buys.
+"""Picture quality against sampling time, for each sampler.
 
     python studies/samplers.py --weights weights/flowers32.safetensors \\
         --out runs/samplers
 
-Measures 128 images of every sampler and number of steps, and times 16 of them once
-everything is compiled. Half an hour on two cores, most of it 1,000 steps of ddpm.
-Writes samplers.csv, whose last row is of real images, and samplers.png.
+Measures 128 images for each sampler and number of steps, and times 16 of them without
+compilation. Takes half an hour on two cores, mostly for the 1,000 steps of ddpm. Writes
+samplers.csv, whose last row is for real images, and samplers.png.
 """
 
 import time
@@ -54,7 +54,7 @@ def main():
 
 
 def time_sampling(process, sampler, steps, options):
-    """Seconds for 16 images, compilation apart."""
+    """Return the seconds for 16 images, without compilation."""
     plan = make_steps(process.diffusion, sampler, steps, **options)
     seeds = range(16)
     keras.ops.convert_to_numpy(next(process.run(plan, seeds))[1])  # compiles
@@ -65,7 +65,7 @@ def time_sampling(process, sampler, steps, options):
 
 
 def plot(rows, path):
-    """KID over seconds, a line for each sampler."""
+    """Plot KID over seconds, a line for each sampler."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for label in SAMPLERS:

@@ -1,13 +1,13 @@
-"""How the samples get better as the training goes on.
+"""How samples improve during training.
 
     python studies/training.py --out runs/study
     python studies/training.py --config configs/demo.yaml --epochs 1 3 7 14 \\
         --out runs/demo_study
 
-Trains a configuration, stops after some epochs to measure the averaged weights, and
-goes on. For flowers32.yaml this takes hours on two cores; interrupted, it goes on where
-it was. Writes, under the configuration's name, a table, its curves, and the pictures of
-one noise after each of these epochs.
+Trains a configuration, and measures the averaged weights after some of the epochs. For
+flowers32.yaml this takes hours on two cores; after an interruption it continues where
+it was. Writes, under the configuration's name, a table, its curves, and pictures from
+the same noise after each of these epochs.
 """
 
 import shutil
@@ -65,7 +65,7 @@ def main():
 
 
 def plot(rows, path):
-    """Each measure over the epochs."""
+    """Plot each measure over the epochs."""
     finest = next(name for name in rows[0] if name.startswith("swd"))
     panels = {
         "val_loss" if "val_loss" in rows[0] else "loss": "loss",
@@ -88,7 +88,7 @@ def plot(rows, path):
 
 
 def show(out, epochs, path, scale=2):
-    """The first samples after each of the epochs, a row for each."""
+    """Draw the first samples after each of the epochs, a row for each."""
     images = []
     for epoch in epochs:
         stored = sorted((out / f"epoch-{epoch:04}" / "samples").glob("*.npz"))[0]

@@ -1,10 +1,11 @@
-"""Things to try: one key of the configuration changed at a time.
+"""Things to try: one change of the configuration at a time.
 
     python studies/variations.py --out runs/variations
 
 Trains the network of configs/flowers32.yaml on images of 16x16 for 30 epochs with an
-EMA of 0.99, once so and once for each change, and measures the averaged weights. An
-hour on two cores; interrupted, it goes on where it was. Writes variations.csv.
+EMA of 0.99, unchanged and with each change, and measures the averaged weights. Takes an
+hour on two cores; after an interruption it continues where it was. Writes
+variations.csv.
 """
 
 from commands import (
@@ -20,8 +21,8 @@ from commands import (
 COMMON = (
     *("--config", ROOT / "configs/flowers32.yaml"),
     *("--img_size", 16, "--num_epochs", 30, "--sample_every", 0),
-    # With 0.999 a quarter of the averaged weights would still be the first ones after
-    # so few steps, and hide what the other changes do.
+    # After so few steps at 0.999, a quarter of the average would still be the initial
+    # weights, and hide the effect of the other changes.
     *("--ema", 0.99),
 )
 CHANGES = {
@@ -33,7 +34,8 @@ CHANGES = {
     "Huber loss": ("--loss", "huber"),
     "dropout": ("--dropout", 0.1),
     "slower EMA": ("--ema", 0.999),
-    # Of the images held out a part is the usual one; twice the epochs, the same steps.
+    # 0.55 holds out half of the usual training images too; twice the epochs make the
+    # same number of steps.
     "half the images": ("--validation_fraction", 0.55, "--num_epochs", 61),
 }
 MEASURES = (
@@ -49,8 +51,8 @@ def main():
     for change, flags in CHANGES.items():
         run = args.out / change.replace(" ", "_")
         train(run, *COMMON, *flags)
-        # Every run beside the same real images, those of the unchanged configuration;
-        # but another seed holds out others, and has seen some of these.
+        # All runs are compared with the real images of the unchanged one, except that
+        # of another seed, which holds out others and has trained on some of these.
         same = () if "--seed" in flags else ("--data", args.out / "nothing")
         results, reference = measure(run, run / "evaluation", *MEASURES, *same)
         changed = " ".join(map(str, flags))

@@ -1,4 +1,4 @@
-"""A disk that fails, or loses what was not forced to it, at any operation."""
+"""A disk that fails at any operation, or loses what was not forced to it."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""One network's weights in every format that is read."""
+"""The weights of one network in every supported format."""
 
 import shutil
 from pathlib import Path
@@ -21,10 +21,11 @@ CONFIG = Config(  # of the golden network
 
 
 def write_good_files(folder, randomise):
-    """The golden weights as Keras 2 wrote them, and as Keras 3 and we do.
+    """Write the golden weights in every format, and return the folder.
 
-    checkpoint.index and so on, keras2.h5, keras3.weights.h5, ours.safetensors, run/,
-    and model.weights.h5, of a whole `DiffusionModel` with these as the average.
+    The files: checkpoint.index and so on, keras2.h5, keras3.weights.h5,
+    ours.safetensors, run/, and model.weights.h5, a whole `DiffusionModel` with these
+    weights as its average.
     """
     for file in GOLDEN.glob("diffusion_model*"):
         name = file.name.removeprefix("diffusion_model_")
@@ -36,6 +37,6 @@ def write_good_files(folder, randomise):
     save_hdf5(network, folder / "keras3.weights.h5")
     model = DiffusionModel(network, None, GaussianDiffusion(), seed=0)
     model.compile(loss="mean_squared_error", optimizer="adam")
-    randomise(model.network, seed=1)  # this one is not to be taken
+    randomise(model.network, seed=1)  # must not be loaded
     model.save_weights(folder / "model.weights.h5")
     return folder

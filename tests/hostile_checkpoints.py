@@ -1,8 +1,8 @@
-"""Checkpoints in TensorFlow's format, made to harm whoever loads them.
+"""Hostile checkpoints in TensorFlow's format.
 
-Their checksums are right, but for those of the data. A function takes `(path, good)`,
-the prefix to write to and a folder with good files, and returns the line that refuses
-it, without the prefix in front.
+Their checksums are right, except those of the data. Each function takes `(path, good)`,
+the prefix to write to and a folder with good files, and returns what the error must
+say.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 from ddpm_keras.weights.tf_checkpoint import MAGIC, _table, masked_crc32c
 
 DATA = ".data-00000-of-00001"
-DAMAGED = ".index: damaged; use another copy"
+DAMAGED = ".index: damaged"
 STEM = b"layer_with_weights-1/kernel/.ATTRIBUTES/VARIABLE_VALUE"  # (3, 3, 3, 16)
 
 
 def checkpoint(path, good, entry):
-    """The good checkpoint, but for the entry of the stem's kernel."""
+    """Write the good checkpoint with another entry for the stem's kernel."""
     shutil.copy(good / f"checkpoint{DATA}", f"{path}{DATA}")
     pairs = dict(_table((good / "checkpoint.index").read_bytes()))
     write_table(path, [block([*(pairs | {STEM: entry}).items()])])
@@ -30,7 +30,7 @@ def changed(path, good, **changes):
 
 
 def number(value):
-    """A number in base 128, least digit first, as protocol buffers write it."""
+    """Encode a number in base 128, low digits first, as protocol buffers do."""
     digits = bytearray()
     while value > 127:
         digits.append(value & 127 | 128)
@@ -43,7 +43,7 @@ def text(field, value):
 
 
 def entry(dtype, shape, shard, offset, size, crc):
-    """A BundleEntryProto."""
+    """Encode a BundleEntryProto."""
     dims = b"".join(text(2, b"\x08" + number(n)) for n in shape)
     numbers = ((1, dtype), (3, shard), (4, offset), (5, size))
     return (
@@ -62,7 +62,7 @@ def block(pairs):
 
 
 def write_table(path, blocks, compression=0, repeat=1):
-    """Blocks, the block of pointers to them, and the footer."""
+    """Write blocks, the block of pointers to them, and the footer."""
     table, pointers = b"", []
 
     def add(content):
@@ -81,7 +81,7 @@ def write_table(path, blocks, compression=0, repeat=1):
 def shape_bomb(path, good):
     changed(path, good, shape=[2**40], size=2**42)
     return (
-        "weights of another network, 1 arrays differ: "
+        "weights of another network, 1 array differs: "
         "stem/kernel is (1099511627776,), not (3, 3, 3, 16)"
     )
 
@@ -98,19 +98,17 @@ def of_many_dimensions(path, good):
 
 def offset_beyond_the_end(path, good):
     changed(path, good, offset=2**63)
-    return f"{DATA}: cannot be read; use another copy"
+    return f"{DATA}: cannot be read"
 
 
 def with_other_data(path, good):
     changed(path, good, offset=4)
-    return f"{DATA}: damaged; use another copy"
+    return f"{DATA}: damaged"
 
 
 def with_data_elsewhere(path, good):
     changed(path, good, shard=7)
-    return (
-        ".data-00007-of-00001: no such file; it must be beside the checkpoint's index"
-    )
+    return ".data-00007-of-00001: no such file"
 
 
 def of_texts(path, good):
@@ -124,7 +122,7 @@ def of_variants(path, good):
 
 
 def with_text_for_a_number(path, good):
-    # Python would repeat the text that often.
+    # Multiplying the sizes would repeat the text 2**40 times.
     dims = text(2, text(1, b"x" * 1000)) + text(2, b"\x08" + number(2**40))
     checkpoint(path, good, b"\x08\x01" + text(2, dims))
     return DAMAGED
@@ -136,7 +134,7 @@ def compressed(path, good):
 
 
 def key_bomb(path, good):
-    # Each key is the one before and a byte more.
+    # Each key is one byte longer than the previous one.
     content = b"".join(number(i) + number(1) + number(0) + b"x" for i in range(19_000))
     write_table(path, [content + struct.pack("<II", 0, 1)])
     return DAMAGED
@@ -158,4 +156,4 @@ def too_large(path, good):
         file.truncate(2**33)
         file.seek(0, os.SEEK_END)
         file.write(MAGIC)
-    return ".index: not the index of a TensorFlow checkpoint; name the prefix of one"
+    return ".index: not the index of a TensorFlow checkpoint"

@@ -1,7 +1,7 @@
-"""Files made to harm whoever loads them, of every format but HDF5.
+"""Hostile files of every format except HDF5 and checkpoints.
 
-A function takes `(path, good)`, the file to write and a folder with good files, and
-returns the line that refuses it, without the path in front.
+Each function takes `(path, good)`, the file to write and a folder with good files, and
+returns what the error must say.
 """
 
 import json
@@ -14,15 +14,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from ddpm_keras.weights.content import TAKEN
-
-COPY = "use another copy"
 MARK = "code-was-run"
-UNPACK = (
-    "a zip archive, as .keras and .npz files are; unpack it and name the weights in it"
-)
-PICKLE = f"a pickle, which can run any code and is never read; {TAKEN}"
-INVALID = "its configuration is not valid; name another with --config"
+UNPACK = "a zip archive, as .keras and .npz files are; unpack it"
+PICKLE = "a pickle, which can run any code and is never read"
+INVALID = "its configuration is not valid"
 ANOTHER = "weights of another network than the configuration's: "
 
 
@@ -51,7 +46,7 @@ def pickle_in_npz(path, good):
 def pickle_in_npy(path, good):
     with open(path, "wb") as file:
         np.save(file, np.array([RunsCode()], object), allow_pickle=True)
-    return f"a NumPy array; {TAKEN}"
+    return "a NumPy array"
 
 
 def pickled(path, good):
@@ -74,7 +69,7 @@ class RunsCode:
 
 def huge_header(path, good):
     path.write_bytes(struct.pack("<Q", 2**63) + b'{"a":' + bytes(100))
-    return f"its header claims 9,223,372,036,854,775,808 bytes, above 1,000,000; {COPY}"
+    return "its header claims 9,223,372,036,854,775,808 bytes, above 1,000,000"
 
 
 def long_header(path, good):
@@ -82,12 +77,12 @@ def long_header(path, good):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", size) + b"{")
         file.truncate(8 + size)
-    return f"its header claims 90,000,000 bytes, above 1,000,000; {COPY}"
+    return "its header claims 90,000,000 bytes, above 1,000,000"
 
 
 def header(path, text):
     path.write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(64))
-    return f"damaged; {COPY}"
+    return "damaged"
 
 
 def overlapping_arrays(path, good):
@@ -105,7 +100,7 @@ def sizes_that_overflow(path, good):
     return header(path, f'{{"a":{one}}}')
 
 
-def header_in_a_spin(path, good):
+def deeply_nested_header(path, good):
     return header(path, "{" + '"a":[' * 100_000)
 
 
@@ -124,12 +119,12 @@ def other_type(path, good):
 def name_for_the_terminal(path, good):
     resaved(path, good, "\x1b[2J" + "x" * 99, np.zeros(1, "f4"))
     return (
-        "weights of another network, 1 arrays differ: "
+        "weights of another network, 1 array differs: "
         f"'\\x1b[2J{'x' * 49}... is (1,), not wanted"
     )
 
 
-# Configurations in safetensors files, refused before anything is built from them.
+# Configurations in safetensors files, refused before anything is built.
 
 
 def configured(path, good, **changes):
@@ -139,18 +134,18 @@ def configured(path, good, **changes):
     save_file(arrays, path, {"config": json.dumps(config)})
 
 
-def network_without_end(path, good):
+def huge_network(path, good):
     configured(path, good, first_conv_channels=2**40)
     shape = (3, 3, 2**40, 2**40)
     return f"{ANOTHER}down_0_0_residual/conv_2/kernel is (3, 3, 16, 16), not {shape}"
 
 
-def blocks_without_end(path, good):
+def huge_number_of_blocks(path, good):
     configured(path, good, num_res_blocks=10**12)
     return f"{ANOTHER}down_0_1_residual/conv_2/kernel is missing, not (3, 3, 16, 16)"
 
 
-def levels_without_end(path, good):
+def huge_number_of_levels(path, good):
     configured(
         path,
         good,
@@ -164,20 +159,14 @@ def levels_without_end(path, good):
     )
 
 
-def image_without_end(path, good):
+def huge_image(path, good):
     configured(path, good, img_size=2**40)
-    return (
-        "its configuration has img_size 1099511627776, above 4096; name another with "
-        "--config"
-    )
+    return "its configuration has img_size 1099511627776, above 4096"
 
 
-def timesteps_without_end(path, good):
+def huge_number_of_timesteps(path, good):
     configured(path, good, total_timesteps=10**12)
-    return (
-        "its configuration has total_timesteps 1000000000000, above 100000; name "
-        "another with --config"
-    )
+    return "its configuration has total_timesteps 1000000000000, above 100000"
 
 
 def configuration_with_code(path, good):
@@ -187,10 +176,10 @@ def configuration_with_code(path, good):
 
 def no_configuration(path, good):
     save_file(load_file(good / "ours.safetensors"), path)
-    return "holds no configuration; name one with --config"
+    return "holds no configuration"
 
 
-def configuration_without_end(path, good):
+def deeply_nested_configuration(path, good):
     arrays = load_file(good / "ours.safetensors")
     save_file(arrays, path, {"config": "[" * 400_000})
     return INVALID

@@ -1,4 +1,4 @@
-"""The commands, in the process of the tests."""
+"""The commands, run in the process of the tests."""
 
 import contextlib
 import importlib
@@ -10,7 +10,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def run_script(name, flags, status=0):
-    """Output and errors of `ddpm-NAME FLAGS`, which is to exit with `status`."""
+    """Return stdout and stderr of `ddpm-NAME FLAGS`; assert its exit status."""
     main = importlib.import_module(f"ddpm_keras.cli.{name}").main
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):

@@ -1,4 +1,4 @@
-"""`scripts/sample.py` as a function, a small network for it, and its pictures."""
+"""`ddpm-sample` as a function, a small network for it, and its pictures."""
 
 from functools import partial
 

@@ -1,10 +1,10 @@
-"""A run folder with random weights, for the scripts that read one."""
+"""A run folder with random weights, for the commands that read one."""
 
 import numpy as np
 
 
 def save_run(folder, config, seed=0):
-    """Save random weights to a folder, as training leaves them; return the network."""
+    """Save random weights to a folder, as training does; return the network."""
     import keras
 
     from ddpm_keras.networks.unet import build_unet

@@ -1,4 +1,4 @@
-"""Checkpoints whose content follows from their step, saved and looked at."""
+"""Checkpoints whose content follows from their step, saved and verified."""
 
 import shutil
 
@@ -36,7 +36,7 @@ def no_warning(text):
 
 
 def restored(folder, warn=no_warning):
-    """The step that is restored, after a look at everything that came with it."""
+    """Restore a checkpoint, verify its content and return its step."""
     found = restore(folder, warn)
     if found is None:
         return None

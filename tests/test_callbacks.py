@@ -1,4 +1,4 @@
-"""Pictures of samples, the log, and checkpoints that fail, between epochs."""
+"""Sample grids, the log, and checkpoints that fail."""
 
 import sys
 import types
@@ -19,7 +19,7 @@ from ddpm_keras.runs.log import Log
 
 
 class FakeModel:
-    """Keeps what it was asked for, and paints everything in one value."""
+    """A model that records its calls and paints images of one value."""
 
     def __init__(self):
         self.asked = []
@@ -31,7 +31,7 @@ class FakeModel:
 
 
 def run(callback, model, epochs):
-    """What `fit` does with a callback."""
+    """Call a callback as `fit` does."""
     callback.set_model(model)
     callback.set_params({"epochs": epochs})
     callback.on_train_begin()
@@ -84,10 +84,8 @@ def test_full_disk_costs_a_grid_and_not_the_training(tmp_path, monkeypatch, caps
     monkeypatch.setattr(callbacks, "save_png", save_png)
     run(SampleGrid(tmp_path, every=1), FakeModel(), epochs=2)
     assert names(tmp_path) == ["epoch-0002.png"]
-    assert capsys.readouterr().err == (
-        f"warning: {tmp_path}/epoch-0001.png: No space left on device; training goes "
-        "on\n"
-    )
+    warning = f"warning: {tmp_path}/epoch-0001.png: No space left on device"
+    assert capsys.readouterr().err.startswith(warning)
 
 
 def test_grids_never_come_when_every_is_0(tmp_path):
@@ -202,12 +200,8 @@ def test_third_failure_in_a_row_stops(checkpoints):
     errors += [True] * 3
     for step in range(2):
         callback.on_train_batch_end(step, {"loss": 1.0})
-    with pytest.raises(RunError) as error:
+    with pytest.raises(RunError, match="1 free; make room and go on with --resume$"):
         callback.on_train_batch_end(2, {"loss": 1.0})
-    assert str(error.value) == (
-        "run: not saved (disk full); 9 bytes needed, 1 free; make room and go on with "
-        "--resume"
-    )
 
 
 def test_best_weights_that_are_saved_do_not_hide_failures(checkpoints):
@@ -229,11 +223,8 @@ def test_updates_that_fail_below_a_finite_loss_stop(checkpoints):
     callback.set_params({"epochs": 99})
     callback.on_epoch_end(0, {"loss": 1.0})
     callback.model.optimizer.step_counter.assign(9)
-    with pytest.raises(RunError) as error:
+    with pytest.raises(RunError, match="step 0: 9 steps in a row had no finite grad"):
         callback.on_epoch_end(1, {"loss": 1.0})
-    assert str(error.value).startswith(
-        "step 0: 9 steps in a row had no finite gradients; nothing was changed (loss 1,"
-    )
 
 
 def test_last_save_must_succeed(checkpoints):

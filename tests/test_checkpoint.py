@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were saved, or are told to be damaged."""
+"""Checkpoints come back as they were saved, or are reported as damaged."""
 
 import subprocess
 import sys
@@ -150,8 +150,8 @@ def test_a_disk_that_changes_a_bit_is_found_before_pruning(tmp_path, monkeypatch
             flip(path, path.stat().st_size * 4)
 
     monkeypatch.setattr(checkpoint, "_force_to_disk", force_and_damage)
-    told = refusal(tmp_path, 2, keep=1)
-    assert told == not_saved(tmp_path, 2, f"{file} is damaged")
+    message = refusal(tmp_path, 2, keep=1)
+    assert message == not_saved(tmp_path, 2, f"{file} is damaged")
     assert content(tmp_path) == before
 
 
@@ -176,7 +176,7 @@ def damage(tmp_path):
             "step-00000001 is used"
         ]
         assert (aside / name).read_bytes() == data
-        assert restored(tmp_path) == 1  # It is told once.
+        assert restored(tmp_path) == 1  # only one warning
         aside.rename(path)
         (path / name).write_bytes(whole[path / name])
 
@@ -265,10 +265,8 @@ def test_arrays_of_other_names_shapes_or_dtypes_are_not_given_out(tmp_path, arra
     reseal(path, arrays=arrays)
     warnings = []
     assert restore(tmp_path, warnings.append)[0] == 1
-    assert warnings == [
-        f"{path}: arrays.safetensors is not what manifest.json describes; set aside "
-        "as step-00000002.bad, step-00000001 is used"
-    ]
+    (warning,) = warnings
+    assert f"{path}: arrays.safetensors is not what manifest.json describes" in warning
 
 
 @pytest.mark.parametrize("name", ["arrays.safetensors", "manifest.json", "."])
@@ -281,10 +279,9 @@ def test_missing_file_is_named_and_set_aside(tmp_path, name):
     missing = path / ("manifest.json" if name == "." else name)
     with pytest.warns(UserWarning) as warnings:
         assert restore(tmp_path)[0] == 1
-    assert [str(warning.message) for warning in warnings] == [
-        f"{path}: [Errno 2] No such file or directory: '{missing}'; set aside as "
-        "step-00000002.bad, step-00000001 is used"
-    ]
+    (warning,) = warnings
+    assert f"No such file or directory: '{missing}'" in str(warning.message)
+    assert names(tmp_path) == ["step-00000001", "step-00000002.bad"]
 
 
 def test_several_damaged_ones_are_set_aside_each_with_its_warning(tmp_path):
@@ -293,13 +290,10 @@ def test_several_damaged_ones_are_set_aside_each_with_its_warning(tmp_path):
     flip(path_of(tmp_path, 2) / "arrays.safetensors", 9)
     warnings = []
     assert restored(tmp_path, warnings.append) == 1
-    folder = tmp_path / "checkpoints"
-    assert warnings == [
-        f"{folder}/step-00000003: manifest.json is damaged; set aside as "
-        "step-00000003.bad, step-00000001 is used",
-        f"{folder}/step-00000002: arrays.safetensors is damaged; set aside as "
-        "step-00000002.bad, step-00000001 is used",
-    ]
+    third, second = warnings
+    assert f"{path_of(tmp_path, 3)}: manifest.json is damaged" in third
+    assert f"{path_of(tmp_path, 2)}: arrays.safetensors is damaged" in second
+    assert all("step-00000001 is used" in warning for warning in warnings)
 
 
 def test_one_step_may_be_damaged_again_and_again(tmp_path):
@@ -315,7 +309,7 @@ def test_one_step_may_be_damaged_again_and_again(tmp_path):
 
 
 def test_no_whole_checkpoint_is_an_error_and_nothing_is_touched(tmp_path):
-    """And the next start tells the same; it does not begin anew."""
+    """And the next start fails again rather than beginning anew."""
     save_steps(tmp_path, 1, 2, 3)
     flip(path_of(tmp_path, 1) / "manifest.json", 9)
     flip(path_of(tmp_path, 2) / "arrays.safetensors", 9)
@@ -334,7 +328,7 @@ def test_no_whole_checkpoint_is_an_error_and_nothing_is_touched(tmp_path):
         assert content(tmp_path) == before
 
 
-def test_newer_format_is_told_and_left_alone(tmp_path):
+def test_newer_format_is_reported_and_left_alone(tmp_path):
     """An older checkpoint is not used in its place, which would lose work."""
     save_steps(tmp_path, 1, 2, 3)
     reseal(path_of(tmp_path, 2), format=2)
@@ -342,6 +336,5 @@ def test_newer_format_is_told_and_left_alone(tmp_path):
     before = content(tmp_path)
     with pytest.raises(InputError) as error:
         restored(tmp_path)
-    path = path_of(tmp_path, 2)
-    assert str(error.value) == f"{path}: written by a newer version; update ddpm_keras"
+    assert f"{path_of(tmp_path, 2)}: written by a newer" in str(error.value)
     assert content(tmp_path) == before

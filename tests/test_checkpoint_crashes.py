@@ -181,7 +181,7 @@ TAKES_ROOM = {"mkdir", "create", "write", "fsync", "rename"}
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from-then-on"])
-def test_full_disk_at_any_operation_is_told_and_survived(scene, lasting):
+def test_full_disk_at_any_operation_is_reported_and_survived(scene, lasting):
     start, kinds, old, keep = scene
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for number in (n for n, kind in enumerate(kinds) if kind in TAKES_ROOM):
@@ -194,14 +194,14 @@ def test_full_disk_at_any_operation_is_told_and_survived(scene, lasting):
             return full if due and kind in TAKES_ROOM else None
 
         with Disk(fails):
-            told = refusal(folder, 8, keep)
-        if "not removed" in told:
-            old_one = re.match(".*(?=: not removed)", told)[0]
-            assert told == f"{old_one}: not removed ({full})"
+            message = refusal(folder, 8, keep)
+        if "not removed" in message:
+            old_one = re.match(".*(?=: not removed)", message)[0]
+            assert message == f"{old_one}: not removed ({full})"
             assert restored(folder) == 8
         else:
-            file_of_arrays = "I/O error: " if f"({full})" not in told else ""
-            assert told == not_saved(folder, 8, f"{file_of_arrays}{full}")
+            file_of_arrays = "I/O error: " if f"({full})" not in message else ""
+            assert message == not_saved(folder, 8, f"{file_of_arrays}{full}")
             assert restored(folder) == (8 if path_of(folder, 8).exists() else old)
             assert not list(folder.glob("checkpoints/.*"))
         save_steps(folder, 9, keep=keep)
@@ -209,7 +209,7 @@ def test_full_disk_at_any_operation_is_told_and_survived(scene, lasting):
         assert len(names(folder)) <= keep
 
 
-def test_a_file_that_may_not_grow_is_told_and_survived(tmp_path):
+def test_a_file_that_may_not_grow_is_reported_and_survived(tmp_path):
     """The real writer, cut off by the system at 20 lengths."""
     save_steps(tmp_path, 1)
     before = content(tmp_path)
@@ -219,10 +219,10 @@ def test_a_file_that_may_not_grow_is_told_and_survived(tmp_path):
     for length in np.linspace(0, size - 1, 20, dtype=int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(length), limits[1]))
         try:
-            told = refusal(tmp_path, 2, keep=1)
+            message = refusal(tmp_path, 2, keep=1)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert told == not_saved(tmp_path, 2, reason)
+        assert message == not_saved(tmp_path, 2, reason)
         assert content(tmp_path) == before
     save_steps(tmp_path, 2, keep=1)
     assert restored(tmp_path) == 2
@@ -231,8 +231,6 @@ def test_a_file_that_may_not_grow_is_told_and_survived(tmp_path):
 def test_a_run_folder_that_is_gone_is_reported(tmp_path):
     with pytest.raises(RunError) as error:
         save(tmp_path / "run", 2, arrays_of(2), {}, keep=1)
-    assert str(error.value) == (
-        f"{path_of(tmp_path / 'run', 2)}: not saved ([Errno 2] No such file or "
-        f"directory: '{tmp_path}/run/checkpoints'); 360 bytes needed, 0 free"
-    )
+    assert f"{path_of(tmp_path / 'run', 2)}: not saved" in str(error.value)
+    assert "360 bytes needed, 0 free" in str(error.value)
     assert not (tmp_path / "run").exists()

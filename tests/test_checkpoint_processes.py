@@ -49,10 +49,10 @@ def refused(folder):
     return str(error.value)
 
 
-def assert_names(told, folder, pid):
+def assert_names(message, folder, pid):
     who = f"{folder}: another run works here: {os.uname().nodename}, pid {pid}, since "
-    assert told.startswith(who)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", told[len(who) :])
+    assert message.startswith(who)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", message[len(who) :])
 
 
 def test_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path):
@@ -75,16 +75,13 @@ def test_lock_is_given_back_at_the_end_of_the_block(tmp_path):
         raise ZeroDivisionError
     with lock(tmp_path):
         (tmp_path / ".lock-owner").unlink()
-        told = refused(tmp_path)
-    assert told == f"{tmp_path}: another run works here: just started"
+        message = refused(tmp_path)
+    assert message == f"{tmp_path}: another run works here: just started"
 
 
 def test_folder_that_cannot_be_locked_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert refused(tmp_path / "file") == (
-        f"{tmp_path}/file: cannot be written to ([Errno 17] File exists: "
-        f"'{tmp_path}/file')"
-    )
+    assert f"{tmp_path}/file: cannot be written to" in refused(tmp_path / "file")
 
     def write_text(path, text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -122,7 +119,7 @@ with lock(folder):
     "kills", [10, pytest.param(50, marks=pytest.mark.slow)], ids=["10", "50"]
 )
 def test_killed_at_random_moments_loses_nothing(tmp_path, kills):
-    """The restored state is of the last save that was told of, or of the one after."""
+    """The restored state is of the last save that was printed, or of the one after."""
     rng = np.random.default_rng(kills)
     for number in range(kills):
         keep = 1 + number % 2 * 2

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import ArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -194,18 +195,18 @@ def test_config_round_trip():
 
 
 @pytest.mark.parametrize(
-    "arguments, received",
+    "arguments, keys",
     [
-        (dict(schedule="sigmoid"), "schedule='sigmoid'"),
-        (dict(beta_start=0.0), "beta_start=0.0, beta_end=0.02"),
-        (dict(beta_start=0.03), "beta_start=0.03, beta_end=0.02"),
-        (dict(beta_end=1.0), "beta_start=0.0001, beta_end=1.0"),
-        (dict(timesteps=0), "timesteps=0"),
-        (dict(timesteps=10.5), "timesteps=10.5"),
-        (dict(clip_min=1.0), "clip_min=1.0, clip_max=1.0"),
+        (dict(schedule="sigmoid"), "schedule"),
+        (dict(beta_start=0.0), "beta_start beta_end"),
+        (dict(beta_start=0.03), "beta_start beta_end"),
+        (dict(beta_end=1.0), "beta_start beta_end"),
+        (dict(timesteps=0), "timesteps"),
+        (dict(timesteps=10.5), "timesteps"),
+        (dict(clip_min=1.0), "clip_min clip_max"),
     ],
 )
-def test_wrong_arguments_raise(arguments, received):
-    with pytest.raises(ValueError) as error:
+def test_invalid_arguments_are_named(arguments, keys):
+    with pytest.raises(ArgumentError) as error:
         GaussianDiffusion(**arguments)
-    assert str(error.value).endswith(f"Received: {received}")
+    assert error.value.keys == tuple(keys.split())

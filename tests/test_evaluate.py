@@ -1,4 +1,4 @@
-"""`scripts/evaluate.py`, from weights to a table, and the samples that it keeps."""
+"""`ddpm-evaluate`, from weights to a table, and the samples that it keeps."""
 
 import contextlib
 import json
@@ -114,7 +114,7 @@ def test_configuration_of_something_else_beside_is_a_warning(tmp_path):
     assert metrics_of(tmp_path / "measures")["results"]
 
 
-def test_file_tells_the_protocol(whole):
+def test_file_holds_the_protocol(whole):
     protocol = whole[1]["protocol"]
     assert protocol["data"] | {"splits": None} == {
         "dataset_name": "petals",
@@ -217,18 +217,18 @@ def test_interrupted_sampling_goes_on(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "argv, told",
+    "argv, message",
     [
         ("--weights other --steps 2", "samples of weights "),
         ("--weights run --steps 3", "samples of steps 2, not 3; name another folder"),
         ("--weights run --steps 2 --sampler ddim", "samples of sampler ddpm, not ddim"),
     ],
 )
-def test_other_samples_are_refused(samples, tmp_path, argv, told):
+def test_other_samples_are_refused(samples, tmp_path, argv, message):
     argv += f" --metrics swd --num-images 3 --out {tmp_path}"
     _, error = evaluate(argv, status=2)
     assert error.startswith(f"error: --out: {tmp_path}/samples/000000.npz holds ")
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert len(list(tmp_path.rglob("*.npz"))) == 2
 
 
@@ -245,10 +245,8 @@ def test_broken_file_of_samples_is_reported(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "000000.npz").write_bytes(b"PK\x03\x04 no archive")
     argv = f"{FAST} --metrics swd --out {tmp_path}"
-    assert evaluate(argv, status=2)[1] == (
-        f"error: --out: {tmp_path}/samples/000000.npz holds no samples of this size; "
-        "name another folder, or use --force to remove it\n"
-    )
+    line = f"error: --out: {tmp_path}/samples/000000.npz holds no samples of this size"
+    assert evaluate(argv, status=2)[1].startswith(line)
 
 
 def test_folder_of_images_of_several_sizes(samples, tmp_path):
@@ -274,7 +272,7 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "argv, told",
+    "argv, message",
     [
         ("--out new", "the following arguments are required: --weights"),
         ("--weights run", "the following arguments are required: --out"),
@@ -284,23 +282,14 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
             f"{FAST} --metrics kid,xyzzy",
             "--metrics: unknown name 'xyzzy'; choose from kid, fid, swd, prdc, bpd, nn",
         ),
-        (
-            "--weights run --num-images 0",
-            "--num-images: must be 1 to 100000; received 0",
-        ),
+        ("--weights run --num-images 0", "--num-images: must be 1 to 100000"),
         (
             "--weights run --num-images 3 --metrics swd,kid",
             "--num-images: kid needs 4 or more; received 3",
         ),
-        (
-            "--weights run --num-images 5 --metrics prdc",
-            "--num-images: prdc needs 6 or more; received 5",
-        ),
+        ("--weights run --num-images 5 --metrics prdc", "--num-images: prdc needs 6"),
         (f"{FAST} --bpd-images 0", "--bpd-images: must be 1 to 100000; received 0"),
-        (
-            f"{FAST} --seed -1",
-            "--seed: must be 0 to 2147483636, for 12 images; received -1",
-        ),
+        (f"{FAST} --seed -1", "--seed: must be 0 to 2147483636, for 12 images"),
         (f"{FAST} --steps 7", "--steps: `steps` must be a whole number from 1"),
         (f"{FAST} --steps 0", "--steps: `steps` must be a whole number from 1"),
         (f"{FAST} --out done", "--out: done/metrics.json exists; name another folder"),
@@ -308,35 +297,22 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
         ("--weights nowhere", "nowhere: no such file or folder; check the path"),
         (
             f"{FAST} --data large.yaml",
-            "--data: large.yaml has images of 16x16x3, and the network makes 8x8x3; "
-            "name a configuration with its size",
+            "--data: large.yaml has images of 16x16x3, and the network makes 8x8x3",
         ),
-        (
-            f"{FAST} --data small.yaml --metrics prdc",
-            "--data: prdc needs 12 or more training images; there are 5",
-        ),
+        (f"{FAST} --data small.yaml --metrics prdc", "--data: prdc needs 12 or more"),
         (f"{FAST} --data nowhere.yaml", "nowhere.yaml"),
         (f"{FAST} --data done", "data_dir: 0 images found in done"),
-        (
-            f"{FAST} --against held-out",
-            "--against: no image was held out (validation_fraction is 0); use training",
-        ),
-        (
-            "--weights run --num-images 12 --features random",
-            "--features: write random:SEED, such as random:0; received 'random'",
-        ),
-        (
-            "--weights run --num-images 12 --features nowhere",
-            "--features: nowhere: no such file or folder; check the path",
-        ),
+        (f"{FAST} --against held-out", "--against: no image was held out"),
+        ("--weights run --features random", "--features: write random:SEED"),
+        ("--weights run --features nowhere", "--features: nowhere: no such file"),
     ],
 )
-def test_mistake_is_one_line_and_status_2(workplace, argv, told):
+def test_mistake_is_one_line_and_status_2(workplace, argv, message):
     before = sorted(workplace.rglob("*"))
-    if "--out" not in argv and "required" not in told:
+    if "--out" not in argv and "required" not in message:
         argv += " --out new"
     output, errors = evaluate(argv, status=2)
-    assert errors.startswith("error: ") and told in errors
+    assert errors.startswith("error: ") and message in errors
     assert errors.endswith("\n") and errors.count("\n") == 1
     assert output == ""
     assert sorted(workplace.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""Damaged weights of every format are refused in one line, or load correctly."""
+"""Randomly damaged weights are refused in one line, or load correctly."""
 
 import contextlib
 import random
@@ -16,7 +16,7 @@ from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import fingerprint, load_weights, read_config
 from ddpm_keras.weights.tf_checkpoint import _table
 
-FORMATS = [  # in their shares; a case of HDF5 takes longest
+FORMATS = [  # weighted, since a case of HDF5 takes longest
     *["safetensors"] * 3,
     *["checkpoint index"] * 2,
     *["signed checkpoint index"] * 4,
@@ -28,7 +28,7 @@ FORMATS = [  # in their shares; a case of HDF5 takes longest
 
 @pytest.fixture(scope="module")
 def fuzz(tmp_path_factory, randomise):
-    """A function that tries the cases of some numbers, and counts how they ended."""
+    """A function that tries numbered cases and counts how they ended."""
     good = write_good_files(tmp_path_factory.mktemp("good"), randomise)
     network = build_unet(**CONFIG.network_arguments())
 
@@ -49,7 +49,7 @@ def fuzz(tmp_path_factory, randomise):
                 assert len(str(error).splitlines()) == 1, number
                 ends["refused"] += 1
             except BaseException:
-                print(f"case {number}")  # to try it again
+                print(f"case {number}")  # to reproduce it
                 raise
             if fingerprint(network) != before:
                 assert all(np.isfinite(w).all() for w in network.weights), number
@@ -81,7 +81,7 @@ def write_damaged(name, path, good, chance):
         data.write_bytes(damaged(data.read_bytes(), chance))
     elif name == "checkpoint index":
         index.write_bytes(damaged(index.read_bytes(), chance))
-    else:  # what a checksum does not keep out
+    else:  # damage that no checksum detects
         pairs = list(_table(index.read_bytes()))
         for _ in range(chance.choice([1, 1, 1, 5])):
             place = chance.randrange(len(pairs))
@@ -98,7 +98,7 @@ def write_damaged(name, path, good, chance):
 
 
 def damaged(data, chance, important=None):
-    """`data` with bits, bytes, numbers or stretches changed, or cut short."""
+    """Return a copy of `data` with some bytes changed, inserted or cut off."""
     data = bytearray(data)
     end = min(important or len(data), len(data)) or 1
     for _ in range(chance.choice([1, 1, 2, 8])):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from ddpm_keras.errors import ArgumentError
 from ddpm_keras.networks.layers import (
     AttentionBlock,
     GroupNormalization,
@@ -72,7 +73,7 @@ def test_time_embedding_is_computed_in_float32_under_mixed_precision():
 
 @pytest.mark.parametrize("dim", [0, 2, 7])
 def test_time_embedding_refuses_odd_and_small_sizes(dim):
-    with pytest.raises(ValueError, match=f"`dim`.*Received: dim={dim}$"):
+    with pytest.raises(ArgumentError, match=f"Received: dim={dim}$"):
         TimeEmbedding(dim)
 
 
@@ -141,16 +142,10 @@ def test_group_normalization_answers_in_the_layers_precision():
 
 
 def test_group_normalization_refuses_what_it_does_not_do():
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ArgumentError, match="Received: axis=1$"):
         GroupNormalization(4, axis=1)
-    assert str(error.value) == (
-        "Only channels in the last axis can be normalised. Received: axis=1"
-    )
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ArgumentError, match=r"Received: input_shape=\(2, 16, 8\)$"):
         GroupNormalization(4).build((2, 16, 8))
-    assert str(error.value) == (
-        "Inputs must have shape (batch, height, width, channels). Received: (2, 16, 8)"
-    )
 
 
 def test_group_normalization_epsilon_is_the_recipes():

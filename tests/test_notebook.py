@@ -1,4 +1,4 @@
-"""The notebook: that it only uses the package, and that it runs from top to bottom."""
+"""The notebook: it only uses the package, and runs from top to bottom."""
 
 import ast
 import base64
@@ -18,7 +18,7 @@ NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "ddpm_flowers.ipynb"
 
 @pytest.fixture(scope="module")
 def cells():
-    """The source of each code cell, without the lines that only IPython knows."""
+    """The source of each code cell, without IPython's own commands."""
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     lines = ["".join(cell["source"]).splitlines() for cell in code]
@@ -29,7 +29,7 @@ def cells():
 
 
 def test_outputs_are_not_committed():
-    """They would go stale, and every run of it would be a change."""
+    """They would go stale, and each run would change the file."""
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         assert not cell.get("outputs") and not cell.get("execution_count")
@@ -41,7 +41,7 @@ def test_notebook_defines_nothing(cells):
         assert not [n for n in ast.walk(ast.parse(cell)) if isinstance(n, defined)]
 
 
-def test_what_it_imports_of_the_package_is_there(cells):
+def test_its_imports_from_the_package_exist(cells):
     imported = [
         (node.module, name.name)
         for cell in cells
@@ -60,16 +60,16 @@ def test_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("DDPM_QUICK", "1")
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # the notebook's own shows figures
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the notebook shows its figures
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
         notebook,
-        timeout=600,  # of a cell; all of them take less than 300 s on two idle cores
+        timeout=600,  # per cell; all together take less than 300 s on two idle cores
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
 
-    # What each cell with pictures shows, in the order of the notebook.
+    # The number of pictures of each cell that shows any.
     shown = [pictures(cell) for cell in notebook.cells if cell.cell_type == "code"]
     assert [len(images) for images in shown if images] == [1, 1, 1, 3, 1, 1, 1]
     for image in sum(shown, []):
@@ -84,7 +84,7 @@ def test_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert (run / "weights.safetensors").is_file()
     assert (run / "report.html").is_file()
     loss = read_log(run / "log.csv")[1]["loss"]
-    assert len(loss) == 6 and loss[-1] < 0.15 < loss[0]  # 1 would be no learning
+    assert len(loss) == 6 and loss[-1] < 0.15 < loss[0]  # 1: nothing learnt
 
 
 def pictures(cell):

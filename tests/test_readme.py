@@ -1,4 +1,4 @@
-"""What documents say to type and to open is there; and the README's commands run."""
+"""Commands and links in the documents are valid, and the README's commands run."""
 
 import os
 import re
@@ -27,13 +27,13 @@ def blocks(text, language=""):
 
 
 def commands(text):
-    """The lines to type, without comments; one that ends in a backslash goes on."""
+    """Return the command lines, without comments; joins lines at a backslash."""
     joined = "".join(blocks(text)).replace("\\\n", " ")
     return [line.partition(" #")[0].strip() for line in joined.splitlines() if line]
 
 
 def inline_commands(text):
-    """Those within sentences and tables."""
+    """Return the commands within sentences and tables."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return [" ".join(code.split()) for code in re.findall(r"`(python [^`]+)`", prose)]
 
@@ -86,12 +86,15 @@ def test_links_lead_somewhere(document):
     assert [link for link in links if not (folder / link).exists()] == []
 
 
-# Trained for hours or days: stopped by Ctrl-C once this line shows that they work.
+# In this order: the second needs what the commands of the first have made.
+RUN = ("README.md", "docs/sampling.md")
+# Commands that take hours: stopped by Ctrl-C once this text shows that they work.
 STOPPED = {
     "scripts/train.py --run-dir": "resumed: after step",
     "scripts/train.py": "Epoch 1/",
-    "diffusion_model_checkpoint": "/1000",
+    "scripts/sample.py --weights checkpoints/": "/1000",
 }
+SKIPPED = ("make test", "studies/")  # this test is part of it; takes half an hour
 
 
 @pytest.mark.slow
@@ -100,23 +103,23 @@ def test_commands_of_the_readme_run_in_order(tmp_path):
     ignored = shutil.ignore_patterns(".venv", ".git", "runs", "*.egg-info")
     copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored)
     make_inputs(copy)
-    readme = TEXTS["README.md"]
-    for command in commands(readme):
-        # This test is part of the first, tests/test_devices.py has the second, and the
-        # third takes half an hour.
-        if any(part in command for part in ("make test", "KERAS_DIST", "studies/")):
+    texts = [TEXTS[name] for name in RUN]
+    # Without repetitions, which would refuse to overwrite their files.
+    for command in dict.fromkeys(line for text in texts for line in commands(text)):
+        if any(part in command for part in SKIPPED):
             continue
         marker = next((m for part, m in STOPPED.items() if part in command), None)
         status, output = run(command, copy, marker)
         assert status == (130 if marker else 0), f"{command}\n{output}"
-    for code in blocks(readme, "python"):
+    for code in (code for text in texts for code in blocks(text, "python")):
         (copy / "block.py").write_text(code)
         assert run("python block.py", copy)[0] == 0
-    assert (copy / "grid.png").is_file()
+    for name in ("grid.png", "ddpm.png", "dpmpp.png", "flowers64.safetensors"):
+        assert (copy / name).is_file()
 
 
 def run(command, folder, marker=None):
-    """Status and output of a command, interrupted once its output has the marker."""
+    """Run a command, interrupt it at the marker; return its status and output."""
     print("$", command, flush=True)
     path = folder / "output"
     here = {"PATH": f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"}
@@ -137,7 +140,7 @@ def run(command, folder, marker=None):
 
 
 def make_inputs(folder):
-    """A reader's own photos and Keras 2 weights."""
+    """Make a reader's own photos and Keras 2 weights."""
     from keras2_recipe import Keras2DiffusionModel, build_keras2_unet
 
     photos = folder / "photos"

@@ -1,6 +1,6 @@
-"""Runs that stop in every way, and go on.
+"""Runs that are stopped in every way, and resume.
 
-Each run is `train.py` in a process of its own, with real signals.
+Each run is `ddpm-train` in a process of its own, with real signals.
 """
 
 import contextlib
@@ -197,7 +197,7 @@ def start_and_wait_for_step(server, folder, step, *flags):
 
 
 @times(4, 20)
-def test_sigterm_saves_and_tells_how_to_go_on(server, whole, tmp_path, times):
+def test_sigterm_saves_and_prints_how_to_resume(server, whole, tmp_path, times):
     for k in range(times):
         folder = tmp_path / str(k)
         process = start_and_wait_for_step(server, folder, 1 + k % 16)
@@ -321,10 +321,8 @@ def refusal(server, status, *argv):
 
 
 def test_folder_with_a_run_needs_resume(server, whole):
-    assert refusal(server, 2, "--config", "tiny.yaml", "--run-dir", whole) == (
-        f"--run-dir: {whole} holds a run; add --resume to go on with it, or name a new "
-        "folder"
-    )
+    line = refusal(server, 2, "--config", "tiny.yaml", "--run-dir", whole)
+    assert f"--run-dir: {whole} holds a run; add --resume" in line
 
 
 @pytest.mark.parametrize(
@@ -340,15 +338,15 @@ def test_folder_with_a_run_needs_resume(server, whole):
 )
 def test_other_keys_are_refused(server, whole, key, was, value):
     argv = ["--run-dir", whole, "--resume", f"--{key}", value]
-    assert refusal(server, 2, *argv) == (
-        f"--resume: {whole} was begun with other values of {key} (was {was}, is "
-        f"{value}); leave them as they were, or start a new run"
-    )
+    assert f"{key} (was {was}, is {value});" in refusal(server, 2, *argv)
 
 
 def test_all_keys_that_differ_are_reported(server, whole):
     argv = ["--run-dir", whole, "--resume", "--seed", 12, "--ema", 0.75, "--keep", 1]
-    assert "seed (was 11, is 12), ema (was 0.5, is 0.75);" in refusal(server, 2, *argv)
+    assert refusal(server, 2, *argv) == (
+        f"--resume: {whole} was begun with other values of seed (was 11, is 12), ema "
+        "(was 0.5, is 0.75); leave them as they were, or start a new run"
+    )
 
 
 def test_other_images_are_refused(server, tmp_path):
@@ -364,10 +362,8 @@ def test_other_images_are_refused(server, tmp_path):
     Image.new("RGB", (8, 8), (0, 0, 200)).save(images / "0.png")
     before = (folder / "config.yaml").read_bytes()
     argv = ["--run-dir", folder, "--resume", "--num_epochs", 2]
-    assert refusal(server, 2, *argv) == (
-        f"--resume: the training images are not those that {folder} was begun with; "
-        "bring those back, or start a new run"
-    )
+    line = refusal(server, 2, *argv)
+    assert f"--resume: the training images are not those that {folder} was" in line
     assert (folder / "config.yaml").read_bytes() == before
 
 
@@ -431,9 +427,7 @@ def test_divergence_stops_and_the_last_finite_step_goes_on(server, tmp_path):
     for path in folder.rglob("*.safetensors"):
         assert all(np.isfinite(array).all() for array in load_file(path).values())
     step = max(saved_steps(folder))
-    assert server.run("--run-dir", folder, "--resume", "--learning_rate", 1e-4) in (
-        0,
-        1,
-    )
+    argv = ["--run-dir", folder, "--resume", "--learning_rate", 1e-4]
+    assert server.run(*argv) in (0, 1)
     assert f"resumed: after step {step} of 20" in server.output()
     assert "changed: learning_rate (was 1e+20, is 0.0001)" in server.output()

@@ -1,4 +1,4 @@
-"""`scripts/sample.py`, from weights to pictures."""
+"""`ddpm-sample`, from weights to pictures."""
 
 import contextlib
 import shutil
@@ -186,7 +186,7 @@ def test_animation_ends_with_the_sample(tmp_path):
     assert max(distances[1]) < 4 and min(distances[0]) > 15
 
 
-def test_png_tells_how_it_was_made(tmp_path):
+def test_png_records_how_it_was_made(tmp_path):
     argv = "--weights run --seeds 4,6 --sampler ddim --eta 0.5 --steps 5"
     sample(f"{argv} --out {tmp_path}/images --strip {tmp_path}/strip.png")
     with Image.open(tmp_path / "images" / "000006.png") as image:
@@ -216,8 +216,8 @@ def test_files_are_written_over_only_with_force(tmp_path):
     assert sample(argv)[1] == ""
     (before,) = (tmp_path / "images").iterdir()
     before.write_bytes(b"mine")
-    told = f"error: --out: {tmp_path}/images exists; name another or use --force\n"
-    assert sample(argv, status=2)[1] == told
+    message = f"error: --out: {tmp_path}/images exists; name another or use --force\n"
+    assert sample(argv, status=2)[1] == message
     assert before.read_bytes() == b"mine"
     sample(argv + " --force")
     assert pixels_of(before).shape == (8, 12, 3)
@@ -227,7 +227,7 @@ def test_files_are_written_over_only_with_force(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "argv, told",
+    "argv, message",
     [
         (
             "--weights run --interpolate 1 2 --out folder",
@@ -301,10 +301,10 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ("--weights nan.safetensors", "is not finite; use other weights"),
     ],
 )
-def test_mistake_is_one_line_and_status_2(workplace, argv, told):
+def test_mistake_is_one_line_and_status_2(workplace, argv, message):
     before = sorted(workplace.rglob("*"))
     output, errors = sample(argv, status=2)
-    assert errors.startswith("error: ") and told in errors
+    assert errors.startswith("error: ") and message in errors
     assert errors.endswith("\n") and errors.count("\n") == 1
     assert output == ""
     assert sorted(workplace.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""`scripts/sample.py` interrupted, killed, and on a full disk."""
+"""`ddpm-sample` interrupted, killed, and on a full disk."""
 
 import contextlib
 import os

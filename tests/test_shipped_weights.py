@@ -1,4 +1,4 @@
-"""The weights in `weights/`: small, whole, and those that their cards tell of."""
+"""The weights in `weights/`: small, usable, and described by their cards."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from ddpm_keras.weights import fingerprint, load_network, read_config
 WEIGHTS = sorted((Path(__file__).parents[1] / "weights").glob("*.safetensors"))
 
 
-def test_they_are_small():
+def test_shipped_weights_are_small():
     assert 0 < sum(path.stat().st_size for path in WEIGHTS) < 16e6
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
-def test_they_sample_and_are_those_of_their_card(path):
+def test_shipped_weights_match_their_card_and_sample(path):
     config = read_config(path)
     network = load_network(path, config)
     card = path.with_suffix(".md").read_text(encoding="utf-8")
@@ -26,6 +26,6 @@ def test_they_sample_and_are_those_of_their_card(path):
     process = ReverseProcess(network, GaussianDiffusion(**config.diffusion_arguments()))
     images = process.generate_images(2, "ddim", steps=5, verbose=0)
     assert images.shape == (2, *config.image_shape)
-    # Trained: far from noise, whose neighbouring pixels have nothing in common.
+    # Unlike in noise, neighbouring pixels are correlated.
     left, right = images[:, :, 1:].ravel(), images[:, :, :-1].ravel()
     assert np.corrcoef(left, right)[0, 1] > 0.5

@@ -1,4 +1,4 @@
-"""`scripts/train.py`, from the command line to the run's folder."""
+"""`ddpm-train`, from the command line to the run folder."""
 
 import contextlib
 import csv
@@ -85,7 +85,7 @@ def test_run_folder_is_numbered_and_holds_all(trained):
     assert names(run.parent) == ["001"]
 
 
-def test_output_tells_sizes_and_places(trained):
+def test_output_states_sizes_and_places(trained):
     _, output = trained
     lines = output.splitlines()
     assert "data: 12 images to train on, 4 held out" in lines
@@ -300,7 +300,7 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("trained")  # whose folders stay
 @pytest.mark.parametrize(
-    "argv, told",
+    "argv, message",
     [
         ("", "--config: name the configuration, a YAML file"),
         ("--config tiny.yaml --resume", "--resume: name the run's folder"),
@@ -321,14 +321,14 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
         ("--config tiny.yaml --run-dir tiny.yaml", "--run-dir: cannot"),
     ],
 )
-def test_mistake_is_one_line_and_status_2(workplace, argv, told):
+def test_mistake_is_one_line_and_status_2(workplace, argv, message):
     def files():
         paths = sorted(workplace.rglob("*"))
         return [(path, path.is_file() and path.stat().st_mtime_ns) for path in paths]
 
     before = files()
     _, error = train(argv, status=2)
-    assert error.startswith("error: ") and told in error
+    assert error.startswith("error: ") and message in error
     assert error.endswith("\n") and error.count("\n") == 1
     assert files() == before
 
@@ -341,18 +341,20 @@ def test_start_with_resume_that_fails_keeps_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line, told",
+    "line, message",
     [
         ("num_epoch: 3", "a.yaml:17: unknown key 'num_epoch'; did you mean"),
         ("dropout: 1", "a.yaml:17: dropout must be a number"),
         ("seed: 12", "a.yaml:17: repeated key 'seed', first given at a.yaml:16"),
     ],
 )
-def test_mistake_in_the_file_is_told_with_its_line(tmp_path, monkeypatch, line, told):
+def test_mistake_in_the_file_is_reported_with_its_line(
+    tmp_path, monkeypatch, line, message
+):
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text(TINY + line + "\n")
     _, error = train("--config a.yaml", status=2)
-    assert error.startswith(f"error: {told}")
+    assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
 
 

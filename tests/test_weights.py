@@ -1,4 +1,4 @@
-"""Weights go round through files unchanged, and nothing else gets in."""
+"""Weights in files: round trips, mistakes and hostile files."""
 
 import contextlib
 import inspect
@@ -27,7 +27,6 @@ from ddpm_keras.weights import (
     read_config,
     save_weights,
 )
-from ddpm_keras.weights.content import TAKEN
 from ddpm_keras.weights.keras3 import save_hdf5
 
 
@@ -39,28 +38,6 @@ def good(tmp_path_factory, randomise):
 @pytest.fixture(scope="module")
 def network():
     return build_unet(**CONFIG.network_arguments())
-
-
-@pytest.fixture
-def refusal(network, tmp_path, monkeypatch):
-    """A function that loads a path and returns the line of the error."""
-    monkeypatch.chdir(tmp_path)
-
-    def load(path):
-        before = fingerprint(network)
-        with pytest.raises(InputError) as error:
-            load_weights(network, path)
-        assert fingerprint(network) == before
-        return str(error.value)
-
-    return load
-
-
-def resave(source, path, change):
-    """A safetensors file with changed arrays."""
-    arrays = load_file(source)
-    change(arrays)
-    save_file(arrays, path)
 
 
 # Round trips.
@@ -86,14 +63,14 @@ def test_every_format_gives_the_same_weights(good, network, randomise, name):
         assert np.array_equal(weight, arrays[weight.path])
 
 
-def test_format_is_told_by_content_not_by_name(good, network, tmp_path):
+def test_format_is_recognised_by_content_not_by_name(good, network, tmp_path):
     wanted = {"ours.safetensors": "a.h5", "keras3.weights.h5": "b", "keras2.h5": "c.pt"}
     for name, other in wanted.items():
         shutil.copy(good / name, tmp_path / other)
         load_weights(network, tmp_path / other)
 
 
-def test_keras_loads_what_we_write(good, network, randomise):
+def test_keras_loads_our_weights(good, network, randomise):
     load_weights(network, good / "ours.safetensors")
     wanted = network.get_weights()
     randomise(network)
@@ -154,28 +131,20 @@ def test_find_weights(good, tmp_path):
     assert find_weights(good / "run") == good / "run" / "weights.safetensors"
 
 
-# Mistakes. Each makes `path` and returns the line that tells of it.
+# Mistakes. Each function writes `path` and returns what the error must say.
 
 
 def another_architecture(path, good):
     other = CONFIG.model_copy(update={"has_attention": [True, False]})
     save_weights(build_unet(**other.network_arguments()), path, other)
-    return (
-        "weights of another network, 60 arrays differ: down_1_0_attention/norm/gamma "
-        "is missing, not (32,); down_1_0_attention/norm/beta is missing, not (32,); "
-        "down_1_0_attention/query/kernel is missing, not (32, 32)"
-    )
+    return "60 arrays differ: down_1_0_attention/norm/gamma is missing, not (32,); "
 
 
 def another_architecture_in_keras_3(path, good):
     other = CONFIG.model_copy(update={"has_attention": [True, False]})
     save_hdf5(build_unet(**other.network_arguments()), path.with_suffix(".weights.h5"))
     path.with_suffix(".weights.h5").rename(path)
-    return (
-        "weights of another network, 60 arrays differ: down_1_0_attention/norm/gamma "
-        "is missing, not (32,); down_1_0_attention/norm/beta is missing, not (32,); "
-        "down_1_0_attention/query/kernel is missing, not (32, 32)"
-    )
+    return "60 arrays differ: down_1_0_attention/norm/gamma is missing, not (32,); "
 
 
 def another_size(path, good):
@@ -194,25 +163,25 @@ def another_number_of_arrays_in_keras_2(path, good):
         names = list(file.attrs["layer_names"])
         names.remove("conv2d_49")
         file.attrs["layer_names"] = names
-    return (
-        "weights of another network, 2 arrays differ: head/kernel is missing, not "
-        "(3, 3, 16, 3); head/bias is missing, not (3,)"
-    )
+    return "2 arrays differ: head/kernel is missing, not (3, 3, 16, 3); head/bias"
 
 
 def text(path, good):
     path.write_text("first_conv_channels: 64\n" * 100)
-    return f"a text file; {TAKEN}"
+    return (
+        "a text file; use a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 "
+        "file, or the prefix of a TensorFlow checkpoint"
+    )
 
 
 def web_page(path, good):
     path.write_text("<!DOCTYPE html><title>404 \u2013 nicht gefunden</title>" * 9)
-    return f"a text file; {TAKEN}"
+    return "a text file"
 
 
 def empty(path, good):
     path.touch()
-    return f"an empty file; {TAKEN}"
+    return "an empty file"
 
 
 def missing(path, good):
@@ -221,11 +190,13 @@ def missing(path, good):
 
 def noise(path, good):
     path.write_bytes(bytes(range(1, 256)) * 9)
-    return f"a file of an unknown format; {TAKEN}"
+    return "a file of an unknown format"
 
 
 def not_a_number(path, good):
-    resave(good / "ours.safetensors", path, lambda a: a["head/bias"].fill(np.nan))
+    arrays = load_file(good / "ours.safetensors")
+    arrays["head/bias"].fill(np.nan)
+    save_file(arrays, path)
     return "head/bias is not finite; use other weights"
 
 
@@ -233,7 +204,7 @@ def infinite(path, good):
     shutil.copy(good / "keras3.weights.h5", path)
     with h5py.File(path, "r+") as file:
         file["layers/conv2d/vars/1"][3] = -np.inf
-    return "stem/bias is not finite; use other weights"
+    return "stem/bias is not finite"
 
 
 def keras_archive(path, good):
@@ -261,7 +232,7 @@ def cut_short_hdf5(path, good):
 def other_hdf5(path, good):
     with h5py.File(path, "w") as file:
         file["images"] = np.zeros((2, 2), "f4")
-    return f"holds no weights of such a network; {TAKEN}"
+    return "holds no weights of such a network"
 
 
 def folder_without_weights(path, good):
@@ -293,12 +264,8 @@ def another_index(path, good):
     return ".index: not the index of a TensorFlow checkpoint; name the prefix of one"
 
 
-def line(path, words):
-    return f"{path}{words}" if words.startswith(".") else f"{path}: {words}"
-
-
 def makers(module):
-    """The functions of a module that make a file for a test."""
+    """Return the functions of a module that make a file for a test."""
     return [
         function
         for function in vars(module).values()
@@ -307,24 +274,11 @@ def makers(module):
     ]
 
 
-@pytest.mark.parametrize("make", makers(sys.modules[__name__]))
-def test_mistakes(refusal, tmp_path, good, make):
-    path = tmp_path / "weights"
-    words = make(path, good)
-    assert refusal(path) == line(path, words)
+BAD = [sys.modules[__name__], hostile_hdf5, hostile_checkpoints, hostile_files]
 
 
-# Hostile files.
-
-HOSTILE = [
-    *makers(hostile_hdf5),
-    *makers(hostile_checkpoints),
-    *makers(hostile_files),
-]
-
-
-@pytest.mark.parametrize("make", HOSTILE)
-def test_hostile_files(good, network, tmp_path, monkeypatch, make):
+@pytest.mark.parametrize("make", [make for module in BAD for make in makers(module)])
+def test_bad_file_is_refused(good, network, tmp_path, monkeypatch, make):
     monkeypatch.chdir(tmp_path)
     load_weights(network, good / "ours.safetensors")
     before = fingerprint(network)
@@ -334,12 +288,14 @@ def test_hostile_files(good, network, tmp_path, monkeypatch, make):
     with limits(), pytest.raises(InputError) as error:
         load_weights(network, path)
         load_network(path, read_config(path))  # as sample.py does
-    assert str(error.value) == line(path, words)
+    message = str(error.value)
+    assert message.startswith(str(path)) and words in message
+    assert message.isprintable()  # one line, and nothing for the terminal
     assert fingerprint(network) == before
     assert sorted(tmp_path.iterdir()) == files  # no code was run
 
 
-def test_files_in_the_way_of_the_survey_are_not_imported(good, network, tmp_path):
+def test_modules_beside_the_file_are_not_imported(good, network, tmp_path):
     for name in ("h5py.py", "numpy.py", "json.py"):
         (tmp_path / name).write_text("raise SystemExit")
     shutil.copy(good / "keras3.weights.h5", tmp_path)

@@ -1,9 +1,8 @@
-"""Runs `train.py` in one process after another; TensorFlow is loaded only once.
+"""Run `ddpm-train` in one process after another, loading TensorFlow only once.
 
-Reads lines with the words of a command from stdin. For each it prints the number of the
-process that runs it, and at its end another line: the exit status, or minus the signal
-that killed it. The network is one convolution, which takes a second to compile and not
-ten; everything else is as it is.
+Read lines with the arguments of a command from stdin. For each, print the id of the
+process that runs it and, at its end, the exit status, or minus the signal that killed
+it. The network is one convolution, which compiles in one second rather than ten.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ def use_convolution():
 
 
 def train(argv, output):
-    """Run the script with its output in a file; the exit status."""
+    """Run the command with its output in a file; return the exit status."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -46,7 +45,7 @@ def train(argv, output):
 
 
 def start(line):
-    """The number of a process that runs a command."""
+    """Start a process that runs a command; return its id."""
     if keras.backend.backend() == "jax":  # which does not work in a fork
         command = [sys.executable, __file__, line]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL).pid

@@ -1,4 +1,4 @@
-"""How a command reads its flags and how it ends: one line for an error, a status."""
+"""Parsing of flags, and one-line errors with an exit status, for every command."""
 
 import argparse
 import functools
@@ -14,30 +14,28 @@ Main = Callable[[Sequence[str] | None], int | None]
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:
-    """Make a parser with the flag that every command has, `--debug`."""
+    """Return a parser with the flag shared by every command, `--debug`."""
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error"
-    )
+    parser.add_argument("--debug", action="store_true", help="show error tracebacks")
     return parser
 
 
 def parse_args(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """Parse as `parser.parse_args` does, but raise a mistake as an `InputError`.
+    """Parse like `parser.parse_args`, but raise an `InputError` for a mistake.
 
-    An unknown flag is reported first, with the nearest known one.
+    Unknown flags are reported first, with the nearest known name.
     """
 
     def refuse(message: str) -> NoReturn:
         raise InputError(message)
 
-    parser.error = refuse  # argparse's own prints the usage first: 40 flags.
+    parser.error = refuse  # argparse would print 40 flags of usage first
     argv = sys.argv[1:] if argv is None else list(argv)
     known = {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
     for word in argv[: argv.index("--") if "--" in argv else None]:
@@ -50,7 +48,7 @@ def parse_args(
 
 
 def one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """Make a flag's type that takes these names and suggests the nearest one."""
+    """Return a flag type that accepts these names and suggests the nearest."""
 
     def check(name: str) -> str:
         if name not in names:
@@ -61,11 +59,11 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
 
 
 def command(main: Main) -> Callable[[Sequence[str] | None], int]:
-    """Decorate a `main` so that it returns the exit status and raises no user error.
+    """Decorate a `main` so that it returns an exit status.
 
-    `InputError`, `RunError` and `OSError` become one line on stderr, and Ctrl-C
-    another; any other exception is a bug and keeps its traceback. With `--debug` among
-    the arguments those errors show theirs as well.
+    `InputError` (2), `RunError` and `OSError` (1) and Ctrl-C (130) print one line on
+    stderr, after the traceback of the error with `--debug`. Any other exception is a
+    bug and propagates.
     """
 
     @functools.wraps(main)

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out)
     weights, config = weights_and_config(args)
 
-    # Loads Keras, so only now: a mistake above is reported at once, not after seconds.
+    # These import Keras, which takes seconds: report mistakes in the flags first.
     from ddpm_keras.weights import load_network, save_weights
     from ddpm_keras.weights.keras3 import save_hdf5
 
@@ -41,22 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the flags."""
     parser = weights_parser(__doc__)
     add = parser.add_argument
-    add(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help="FILE.safetensors, with the configuration inside, or FILE.weights.h5",
-    )
-    add(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="of the numbers in FILE.safetensors; float16 halves the file, and every "
-        "command takes it (default: float32)",
-    )
-    add("--force", action="store_true", help="write over an existing --out")
+    text = "FILE.safetensors, which includes the configuration, or FILE.weights.h5"
+    add("--out", metavar="FILE", required=True, help=text)
+    names = ("float32", "float16")
+    text = "numbers of a .safetensors file; float16 halves it (default: float32)"
+    add("--dtype", choices=names, default="float32", help=text)
+    add("--force", action="store_true", help="overwrite an existing --out")
     args = parse_args(parser, argv)
     out = Path(args.out)
     if not out.name.endswith((".safetensors", ".weights.h5")):

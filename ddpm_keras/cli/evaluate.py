@@ -10,6 +10,7 @@ docs/measures.md says which measure answers which question.
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,70 +20,74 @@ import numpy as np
 from ddpm_keras import __version__
 from ddpm_keras.cli.command import command
 from ddpm_keras.cli.evaluate_flags import parse_flags
-from ddpm_keras.cli.flags import weights_and_config
+from ddpm_keras.cli.flags import steps_from, weights_and_config
 from ddpm_keras.cli.real_images import choose_data, describe_data, load_real
+from ddpm_keras.cli.sample_store import sample_or_reuse
+from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, warn
 from ddpm_keras.metrics import METRICS
+from ddpm_keras.metrics.evaluation import (
+    ImageSet,
+    compare,
+    find_copies,
+    summarise_bits,
+)
+from ddpm_keras.metrics.findings import Findings
 from ddpm_keras.runs.folder import CONFIG
 
-VERBOSE = 1 if sys.stdout.isatty() else 2  # 2: a bar only when it is full
+VERBOSE = 1 if sys.stdout.isatty() else 2  # 2: print a progress bar only when full
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    args, metrics = parse_flags(__doc__, argv)
+    args = parse_flags(__doc__, argv)
     weights, config = weights_and_config(args)
     data_config = choose_data(args, config)
 
-    # Loads Keras, so only now: a mistake above is reported at once, not after seconds.
+    # This imports Keras, which takes seconds: report mistakes in the flags first.
     from ddpm_keras.runs.report import write_report
 
-    evaluation = Evaluation(args, metrics, weights, config, data_config)
-    if any(METRICS[name].of_samples for name in metrics):
+    evaluation = Evaluation(args, weights, config, data_config)
+    if any(METRICS[name].of_samples for name in args.metrics):
         samples = evaluation.make_samples()
-        if any(METRICS[name].of_real for name in metrics):
+        if any(METRICS[name].of_real for name in args.metrics):
             evaluation.compare_with_real(samples)
-        if "nn" in metrics:
+        if "nn" in args.metrics:
             evaluation.search_copies(samples)
-    if "bpd" in metrics:
+    if "bpd" in args.metrics:
         evaluation.measure_bits()
     out = Path(args.out)
     evaluation.findings.write(out)
     for folder in (out, out.parent):
-        if (folder / CONFIG).is_file():  # a run's folder, whose page shows measures
+        if (folder / CONFIG).is_file():  # a run's folder: its report shows the metrics
             try:
                 print(f"report: {write_report(folder)}")
-            except InputError as error:  # or is it none? What was measured is written
+            except InputError as error:  # not a run after all; the metrics are written
                 warn(f"no report: {error}")
 
 
 class Evaluation:
-    """The parts of an evaluation, with what they share.
+    """The parts of an evaluation and what they share.
 
-    What may be wrong or missing is loaded here, before the long work.
+    Everything that may be wrong or missing is loaded at the start, before the long
+    work.
     """
 
-    def __init__(self, args, metrics, weights, config, data_config):
+    def __init__(
+        self, args: Namespace, weights: Path, config: Config, data_config: Config
+    ) -> None:
         import keras
 
         from ddpm_keras.denoiser import Denoiser
         from ddpm_keras.metrics.features import load_extractor
-        from ddpm_keras.metrics.findings import Findings
-        from ddpm_keras.samplers import choose_steps
         from ddpm_keras.weights import fingerprint
 
         self.args = args
-        self.metrics = metrics
+        self.metrics = metrics = args.metrics
         self.mirrors = data_config.random_flip
         self.denoiser = Denoiser.from_weights(weights, config)
-        self.options, self.plan = choose_steps(
-            config,
-            self.denoiser.diffusion,
-            sampler=args.sampler,
-            steps=args.steps,
-            eta=args.eta,
-        )
-        self.training, self.held_out = load_real(args, metrics, data_config)
+        self.options, self.plan = steps_from(args, config, self.denoiser.diffusion)
+        self.training, self.held_out = load_real(args, data_config)
         self.extractor = None
         if any(METRICS[name].of_features for name in metrics):
             self.extractor = load_extractor(args.features, self.denoiser.image_shape)
@@ -98,18 +103,15 @@ class Evaluation:
             }
         )
 
-    def image_set(self, title, pixels):
-        """Images with the features of the extractor, where there is one."""
-        from ddpm_keras.metrics.evaluation import ImageSet
-
+    def image_set(self, title: str, pixels: np.ndarray) -> ImageSet:
+        """Return images, with their features if there is an extractor."""
         if self.extractor is None:
             return ImageSet(pixels)
         print(f"features: {title}")
         return ImageSet(pixels, self.extractor(pixels, VERBOSE))
 
-    def make_samples(self):
-        """Sample, or take from the folder, `--num-images` images."""
-        from ddpm_keras.cli.sample_store import sample_or_reuse
+    def make_samples(self) -> ImageSet:
+        """Return `--num-images` samples, reusing those in the folder."""
         from ddpm_keras.sampling import ReverseProcess
 
         args, protocol = self.args, self.findings.protocol
@@ -146,16 +148,13 @@ class Evaluation:
         }
         return self.image_set("samples", pixels)
 
-    def compare_with_real(self, samples):
-        """Measure kid, fid, swd and prdc, each beside that of halves of real images."""
-        from ddpm_keras.metrics.evaluation import compare
-
+    def compare_with_real(self, samples: ImageSet) -> None:
+        """Measure kid, fid, swd and prdc of samples and of halves of real images."""
         against = self.args.against
         source = self.training if against == "training" else self.held_out
-        chosen = np.random.default_rng(self.args.seed).permutation(len(source))
-        chosen = chosen[: 2 * len(samples)]
+        chosen = self.shuffled(len(source))[: 2 * len(samples)]
         if "nn" in self.metrics and against == "training":
-            real = self.training_set.pick(chosen)  # whose features are known
+            real = self.training_set.pick(chosen)  # reuses their features
         else:
             real = self.image_set(f"{against} images", source.pixels[chosen])
         self.findings.results |= compare(self.metrics, real, samples, self.args.seed)
@@ -169,11 +168,15 @@ class Evaluation:
             self.report_bias(len(real), len(samples), real.features.shape[1])
 
     @cached_property
-    def training_set(self):
+    def training_set(self) -> ImageSet:
         return self.image_set("training images", self.training.pixels)
 
-    def report_bias(self, num_real, num_samples, dims):
-        """Report FID's own error at these numbers, as always with an FID."""
+    def shuffled(self, count: int) -> np.ndarray:
+        """Return the indices of `count` images in random order, the same every time."""
+        return np.random.default_rng(self.args.seed).permutation(count)
+
+    def report_bias(self, num_real: int, num_samples: int, dims: int) -> None:
+        """Report the error of an FID of so few images."""
         bias = self.findings.results["fid"].reference
         text = (
             f"two halves of the real images, {num_real // 2} each, are {bias:.4g} "
@@ -188,10 +191,8 @@ class Evaluation:
         else:
             print(f"fid: {text}")
 
-    def search_copies(self, samples):
-        """Search the training images for those nearest to samples."""
-        from ddpm_keras.metrics.evaluation import find_copies
-
+    def search_copies(self, samples: ImageSet) -> None:
+        """Find the training images nearest to the samples."""
         training, mirrored = self.training_set, None
         if self.mirrors:
             mirrored = self.image_set(
@@ -206,26 +207,22 @@ class Evaluation:
         pictures = (samples.images, training.images, pairs)
         self.findings.pictures["closest_pairs.png"] = pictures
 
-    def measure_bits(self):
-        """Measure bits per dimension, of images held out where there are any."""
+    def measure_bits(self) -> None:
+        """Measure bits per dimension, of held-out images if there are any."""
         from ddpm_keras.metrics.bpd import VariationalBound
-        from ddpm_keras.metrics.evaluation import summarise_bits
 
         args, findings = self.args, self.findings
         images, split = self.held_out, "held-out"
         if not len(images):
             images, split = self.training, "training"
-        order = np.random.default_rng(args.seed).permutation(len(images))
-        pixels = images.pixels[order[: args.bpd_images]]
-        print(f"bits per dimension: {len(pixels)} {split} images")
-        likelihood = VariationalBound(self.denoiser).measure(
-            pixels, args.seed, args.batch_size, VERBOSE
-        )
-        if split == "training":
             findings.warn(
                 "bpd: of training images, for none was held out; a model that "
                 "memorises has a low one"
             )
+        pixels = images.pixels[self.shuffled(len(images))[: args.bpd_images]]
+        print(f"bits per dimension: {len(pixels)} {split} images")
+        bound = VariationalBound(self.denoiser)
+        likelihood = bound.measure(pixels, args.seed, args.batch_size, VERBOSE)
         findings.results |= summarise_bits(likelihood)
         findings.protocol["bpd"] = {"split": split, "number": len(pixels)}
         findings.pictures["bpd.png"] = (likelihood,)

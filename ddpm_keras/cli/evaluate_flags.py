@@ -1,11 +1,16 @@
-"""The flags of `ddpm-evaluate`, checked before Keras is imported."""
+"""Flags of `ddpm-evaluate`, checked before Keras is imported."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddpm_keras.cli.command import parse_args
-from ddpm_keras.cli.flags import add_sampler_flags, check_first_seed, weights_parser
+from ddpm_keras.cli.flags import (
+    add_number,
+    add_sampler_flags,
+    check_first_seed,
+    weights_parser,
+)
 from ddpm_keras.errors import InputError, unknown
 from ddpm_keras.files import can_be_written
 from ddpm_keras.metrics import METRICS
@@ -16,32 +21,29 @@ MAX_IMAGES = 100_000
 
 def parse_flags(
     description: str, argv: Sequence[str] | None = None
-) -> tuple[argparse.Namespace, set[str]]:
-    """Parse and check all flags; return them and the names of the metrics.
+) -> argparse.Namespace:
+    """Parse and check the flags; `metrics` becomes a set of names.
 
-    Raises `InputError` for a flag out of its range, and for results that exist.
+    Raises:
+        InputError: For a flag out of range, and when results exist already.
     """
     parser = weights_parser(description)
     _add_metric_flags(parser.add_argument_group("what to measure").add_argument)
-    _add_sample_flags(parser.add_argument_group("the samples").add_argument)
+    add = parser.add_argument_group("the samples").add_argument
+    add_number(add, "--num-images", "number of samples", 2048)
+    add_sampler_flags(add)
+    text = "first of consecutive seeds, and seed of every other random choice"
+    add_number(add, "--seed", text, 0)
     add = parser.add_argument_group("what to write").add_argument
-    add(
-        "--out",
-        metavar="DIR",
-        required=True,
-        help="a folder for metrics.json, the figures and the samples; samples that it "
-        "holds are used again",
-    )
-    add(
-        "--force",
-        action="store_true",
-        help="write over metrics.json and figures, and over samples of other weights",
-    )
+    text = "folder for metrics.json, figures and samples; reuses its samples"
+    add("--out", metavar="DIR", required=True, help=text)
+    text = "overwrite metrics.json, figures, and samples of other weights"
+    add("--force", action="store_true", help=text)
     args = parse_args(parser, argv)
-    metrics = _choose_metrics(args.metrics)
-    _check_numbers(args, metrics)
+    args.metrics = _choose_metrics(args.metrics)
+    _check_numbers(args)
     _check_out(Path(args.out), args.force)
-    return args, metrics
+    return args
 
 
 def _add_metric_flags(add: Callable) -> None:
@@ -49,8 +51,8 @@ def _add_metric_flags(add: Callable) -> None:
         "--metrics",
         metavar="LIST",
         default=",".join(METRICS),
-        help="of kid, fid, swd, prdc (precision, recall, density, coverage), bpd (bits "
-        "per dimension), nn (nearest training images) (default: all)",
+        help=f"some of {','.join(METRICS)}; prdc is precision, recall, density and "
+        "coverage, bpd bits per dimension, nn nearest training images (default: all)",
     )
     add(
         "--features",
@@ -62,43 +64,18 @@ def _add_metric_flags(add: Callable) -> None:
     add(
         "--data",
         metavar="PATH",
-        help="where the training images are: a configuration, a run folder or a folder "
-        "of images (default: where the weights' configuration says)",
+        help="source of the training images: a configuration, a run folder or a folder "
+        "of images (default: the weights' configuration)",
     )
     add(
         "--against",
         choices=("training", "held-out"),
         default="training",
-        help="the real images of kid, fid, swd, prdc; nn always uses the training "
-        "images, bpd those held out where there are any (default: training)",
+        help="real images for kid, fid, swd, prdc; nn always uses the training images, "
+        "bpd held-out images where there are any (default: training)",
     )
-    add(
-        "--bpd-images",
-        metavar="N",
-        type=int,
-        default=128,
-        help="real images for bpd, which calls the network for each of them at every "
-        "timestep (default: 128)",
-    )
-
-
-def _add_sample_flags(add: Callable) -> None:
-    add(
-        "--num-images",
-        metavar="N",
-        type=int,
-        default=2048,
-        help="how many (default: 2048)",
-    )
-    add_sampler_flags(add)
-    add(
-        "--seed",
-        metavar="N",
-        type=int,
-        default=0,
-        help="seed of the first image, the others count up; also of every other "
-        "random choice (default: 0)",
-    )
+    text = "real images for bpd, which calls the network on each at every timestep"
+    add_number(add, "--bpd-images", text, 128)
 
 
 def _choose_metrics(text: str) -> set[str]:
@@ -109,7 +86,7 @@ def _choose_metrics(text: str) -> set[str]:
     return set(names)
 
 
-def _check_numbers(args: argparse.Namespace, metrics: set[str]) -> None:
+def _check_numbers(args: argparse.Namespace) -> None:
     for flag, number in (
         ("--num-images", args.num_images),
         ("--bpd-images", args.bpd_images),
@@ -120,7 +97,7 @@ def _check_numbers(args: argparse.Namespace, metrics: set[str]) -> None:
     check_first_seed(args.seed, args.num_images)
     for name, metric in METRICS.items():
         too_few = metric.of_samples and args.num_images < metric.fewest
-        if name in metrics and too_few:
+        if name in args.metrics and too_few:
             raise InputError(
                 f"--num-images: {name} needs {metric.fewest} or more; received "
                 f"{args.num_images}"

@@ -1,13 +1,14 @@
-"""Flags shared by the commands, and their checks before Keras is imported."""
+"""Flags shared by the commands, checked before Keras is imported."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ddpm_keras.cli.command import new_parser, one_of
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError, unknown
-from ddpm_keras.samplers import SAMPLERS, default_steps_text
+from ddpm_keras.samplers import SAMPLERS, Steps, choose_steps, default_steps_text
 from ddpm_keras.weights import find_weights, read_config
 
 MAX_SEED = 2**31 - 1
@@ -15,7 +16,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def weights_parser(description: str) -> argparse.ArgumentParser:
-    """Make a parser with the flags of every command that reads weights."""
+    """Return a parser with the flags of every command that reads weights."""
     parser = new_parser(description)
     parser.add_argument(
         "--weights",
@@ -27,50 +28,69 @@ def weights_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="the configuration of the network, a YAML file or the name of one that "
-        "ships (default: the one in the weights; those of Keras have none)",
+        help="the network's configuration: a YAML file, or the name of one that ships "
+        "(default: the one stored with the weights; those of Keras have none)",
     )
     return parser
 
 
+def add_number(
+    add: Callable, flag: str, help: str, default: Any = None, type: Callable = int
+) -> None:
+    """Add a flag for a number; `add` is `add_argument`."""
+    metavar = "N" if type is int else "X"
+    if default is not None:
+        help += f" (default: {default})"
+    add(flag, metavar=metavar, type=type, default=default, help=help)
+
+
+def add_name(
+    add: Callable, flag: str, names: Iterable[str], help: str, **options: Any
+) -> None:
+    """Add a flag for one of some names, which begin its help."""
+    help = f"{', '.join(names)}: {help}"
+    add(flag, metavar="NAME", type=one_of(tuple(names)), help=help, **options)
+
+
 def add_sampler_flags(add: Callable) -> None:
-    """Add the flags of every command that samples; `add` is `add_argument`."""
-    add(
-        "--sampler",
-        metavar="NAME",
-        type=one_of(tuple(SAMPLERS)),
-        help="ddpm (ancestral), ddim or dpmpp (DPM-Solver++(2M)) (default: the "
-        "configuration's)",
-    )
-    add(
+    """Add the flags of every command that samples."""
+    text = "ancestral, DDIM or DPM-Solver++(2M) (default: the configuration's)"
+    add_name(add, "--sampler", SAMPLERS, text)
+    add_number(
+        add,
         "--steps",
-        metavar="N",
-        type=int,
-        help="network calls an image, 1 to the timesteps of the training (default: "
-        f"the configuration's; for another sampler {default_steps_text()})",
+        "network calls per image, 1 to the timesteps of the training (default: the "
+        f"configuration's; for another sampler {default_steps_text()})",
     )
-    add(
+    add_number(
+        add,
         "--eta",
-        metavar="X",
+        "ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it corrects errors "
+        "of a briefly trained network (default: the configuration's; for another "
+        "sampler 0)",
         type=float,
-        help="ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it corrects "
-        "errors of a network that was trained briefly (default: the configuration's; "
-        "for another sampler 0)",
     )
-    add(
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=64,
-        help="images computed together, 1 or more (default: 64)",
-    )
+    add_number(add, "--batch-size", "images computed together, 1 or more", 64)
+
+
+def steps_from(
+    args: argparse.Namespace, config: Config, diffusion: Any
+) -> tuple[dict[str, Any], Steps]:
+    """Return the options and steps of the sampler, by the flags, else by the `Config`.
+
+    Raises:
+        InputError: When the sampler does not take such options.
+    """
+    names = ("sampler", "steps", "spacing", "strength", "eta", "variance")
+    flags = {name: getattr(args, name, None) for name in names}
+    return choose_steps(config, diffusion, **flags)
 
 
 def find_config(name: str) -> Path:
-    """Find a configuration: a file's path, or the name of one that ships.
+    """Return the path of a configuration, a file or the name of one that ships.
 
     Raises:
-        InputError: When none of that name ships.
+        InputError: When no configuration of that name ships.
     """
     path, shipped = Path(name), shipped_configs()
     if path.exists() or path.name != path.stem or path.parent.name:
@@ -81,8 +101,8 @@ def find_config(name: str) -> Path:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """List the configurations that come with the package, by name."""
-    # Installed they lie inside the package, in a checkout beside it.
+    """Return the paths of the configurations that ship with the package, by name."""
+    # Inside the package when installed, beside it in a checkout.
     for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -90,7 +110,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def weights_and_config(args: argparse.Namespace) -> tuple[Path, Config]:
-    """Find the weights file that the flags name, and read its network's `Config`.
+    """Return the path of the weights, and the `Config` of their network.
 
     Raises:
         InputError: When either cannot be found or read.
@@ -102,7 +122,7 @@ def weights_and_config(args: argparse.Namespace) -> tuple[Path, Config]:
 
 
 def check_first_seed(seed: int, count: int) -> None:
-    """Raise an `InputError` unless `count` seeds from this one on are possible."""
+    """Raise an `InputError` unless `count` seeds starting at `seed` are possible."""
     last = MAX_SEED + 1 - count
     if not 0 <= seed <= last:
         raise InputError(

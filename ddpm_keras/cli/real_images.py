@@ -1,6 +1,6 @@
-"""The real images that samples are measured against."""
+"""The real images with which samples are compared."""
 
-import argparse
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from ddpm_keras.metrics import METRICS
 from ddpm_keras.runs.folder import CONFIG
 
 
-def choose_data(args: argparse.Namespace, config: Config) -> Config:
-    """Choose the configuration whose data keys name the training images."""
+def choose_data(args: Namespace, config: Config) -> Config:
+    """Return the configuration whose data keys name the training images."""
     if args.data is None:
         return config
     path = Path(args.data)
@@ -32,30 +32,32 @@ def choose_data(args: argparse.Namespace, config: Config) -> Config:
     return data_config
 
 
-def load_real(
-    args: argparse.Namespace, metrics: set[str], data_config: Config
-) -> tuple[Images, Images]:
-    """Load the images that training saw, and those it held out."""
+def load_real(args: Namespace, data_config: Config) -> tuple[Images, Images]:
+    """Load the training and the held-out images.
+
+    Raises:
+        InputError: When there are too few for the metrics.
+    """
     images = load_images(data_config)
     indices = split_indices(
         len(images), data_config.validation_fraction, data_config.seed
     )
     training, held_out = (images.take(part) for part in indices)
-    compares = any(METRICS[name].of_real for name in metrics)
+    compares = any(METRICS[name].of_real for name in args.metrics)
     if args.against == "held-out" and not len(held_out) and compares:
         raise InputError(
             "--against: no image was held out (validation_fraction is 0); use training"
         )
     compared = training if args.against == "training" else held_out
     for name, metric in METRICS.items():
-        # Two of each: the halves of the real images are measured as well.
+        # Twice as many: halves of the real images are compared as well.
         fewest = 2 * metric.fewest if metric.of_real else 0
-        if name in metrics and len(compared) < fewest:
+        if name in args.metrics and len(compared) < fewest:
             raise InputError(
                 f"--data: {name} needs {fewest} or more {args.against} images; there "
                 f"are {len(compared)}"
             )
-    if "nn" in metrics and len(training) < 3:
+    if "nn" in args.metrics and len(training) < 3:
         raise InputError(
             f"--data: nn needs 3 or more training images; there are {len(training)}"
         )
@@ -63,7 +65,7 @@ def load_real(
 
 
 def describe_data(config: Config, training: Images, held_out: Images) -> dict[str, Any]:
-    """Describe the real images, for the protocol."""
+    """Describe the real images for the protocol of an evaluation."""
     names = ("dataset_name", "splits", "data_dir", "validation_fraction", "seed")
     return {name: getattr(config, name) for name in names} | {
         "training_images": len(training),

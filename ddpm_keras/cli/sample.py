@@ -7,7 +7,7 @@ Examples:
     ddpm-sample --weights runs/demo/001 --gif chain.gif --strip chain.png
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_keras.cli.command import command
-from ddpm_keras.cli.flags import weights_and_config
+from ddpm_keras.cli.flags import steps_from, weights_and_config
 from ddpm_keras.cli.sample_flags import are_seeds, parse_flags
 from ddpm_keras.cli.writers import (
     write_folder,
@@ -27,12 +27,12 @@ from ddpm_keras.cli.writers import (
 from ddpm_keras.data.pixels import read_image, to_uint8
 from ddpm_keras.errors import InputError
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
-from ddpm_keras.samplers import choose_steps
+from ddpm_keras.samplers import Steps
 from ddpm_keras.starts import between_images, between_seeds, from_image
 
-MAX_FRAMES = 50  # of the animation
-MAX_FRAME_IMAGES = 64  # in each of its halves
-MAX_ROW_IMAGES = 16  # an interpolation of so many is one row of the grid
+MAX_FRAMES = 50  # of an animation
+MAX_FRAME_IMAGES = 64  # in each half of a frame
+MAX_ROW_IMAGES = 16  # the longest interpolation in a single row of a grid
 
 
 @command
@@ -40,30 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, seeds = parse_flags(__doc__, argv)
     weights, config = weights_and_config(args)
 
-    # Loads Keras, so only now: a mistake above is reported at once, not after seconds.
+    # These import Keras, which takes seconds: report mistakes in the flags first.
     from ddpm_keras.denoiser import Denoiser
     from ddpm_keras.sampling import ReverseProcess
     from ddpm_keras.weights import fingerprint
 
     denoiser = Denoiser.from_weights(weights, config)
-    options, plan = choose_steps(
-        config,
-        denoiser.diffusion,
-        sampler=args.sampler,
-        steps=args.steps,
-        spacing=args.spacing,
-        strength=args.strength,
-        eta=args.eta,
-        variance=args.variance,
-    )
+    options, plan = steps_from(args, config, denoiser.diffusion)
     process = ReverseProcess(denoiser)
     start, seeds = choose_start(args, process, plan, seeds)
-    text = {
-        **describe(args, seeds),
-        **options,
-        "steps": len(plan),
-        "weights": fingerprint(denoiser.network),
-    }
+    text = describe(args, seeds) | options
+    text |= {"steps": len(plan), "weights": fingerprint(denoiser.network)}
     with StopSignal() as stop:
         sampling = Sampling(args, process, plan, stop)
         batches = sampling.batches(seeds, start)
@@ -80,16 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Sampling:
-    """The sampling of all images: it can be stopped, and keeps frames on the way.
+    """Sampling in batches that a signal may stop and that keeps frames.
 
     Attributes:
-        frames: Pairs (x_t, x_0) of the first batch as uint8, where --gif or --strip
-            asks for them.
-        status: The exit status: 0, or that of the signal that stopped it.
+        frames: Pairs (x_t, x_0) of the first batch as uint8, for --gif and --strip.
+        status: The exit status: 0, or that of the signal that stopped sampling.
     """
 
     def __init__(
-        self, args: argparse.Namespace, process: Any, plan: Any, stop: StopSignal
+        self, args: Namespace, process: Any, plan: Steps, stop: StopSignal
     ) -> None:
         self.args = args
         self.process = process
@@ -99,7 +85,7 @@ class Sampling:
         self.status = 0
 
     def batches(self, seeds: np.ndarray, start: Any) -> Iterator[tuple]:
-        """Yield the batches that are finished; after a signal, no more of them."""
+        """Yield finished batches until a signal comes."""
         try:
             yield from self.process.batches(
                 self.plan,
@@ -110,7 +96,7 @@ class Sampling:
                 every=-(-len(self.plan) // MAX_FRAMES),
                 watch=self._watch,
             )
-        except Stopped as stopped:  # what is finished is written all the same
+        except Stopped as stopped:  # finished batches are still written
             self.status = stopped.status
 
     def _watch(self, batch: int, t: int, *images: Any) -> None:
@@ -120,16 +106,16 @@ class Sampling:
 
 
 def choose_start(
-    args: argparse.Namespace, process: Any, plan: Any, seeds: np.ndarray
+    args: Namespace, process: Any, plan: Steps, seeds: np.ndarray
 ) -> tuple[Any, np.ndarray]:
-    """Choose what the reverse process starts from (None: noise), and the seeds."""
+    """Return what the reverse process starts from (None: noise), and the seeds."""
     t = plan.timesteps[0]
     if args.start_from:
         image = _read("--start-from", args.start_from, process)
         return from_image(process, image, t, seeds), seeds
     if not args.interpolate:
         return None, seeds
-    # One noise in every step of all images: only their starts differ.
+    # All images share the noise of every step and differ only in their starts.
     if are_seeds(args.interpolate):
         first, second = map(int, args.interpolate)
         start = between_seeds(process, first, second, len(seeds))
@@ -139,8 +125,8 @@ def choose_start(
     return start, np.full(len(seeds), seeds[0])
 
 
-def describe(args: argparse.Namespace, seeds: np.ndarray) -> dict[str, Any]:
-    """Describe which images these are, as text for the files."""
+def describe(args: Namespace, seeds: np.ndarray) -> dict[str, Any]:
+    """Describe the images, as text to store in the files."""
     text = {"seeds": args.seeds or f"{seeds[0]}-{seeds[-1]}"}
     if args.interpolate:
         text = {"seeds": seeds[0], "interpolate": " ".join(args.interpolate)}
@@ -152,13 +138,9 @@ def describe(args: argparse.Namespace, seeds: np.ndarray) -> dict[str, Any]:
 
 
 def write_images(
-    args: argparse.Namespace,
-    num_images: int,
-    batches: Iterator[tuple],
-    process: Any,
-    text: dict[str, Any],
+    args: Namespace, num_images: int, batches: Iterator[tuple], process: Any, text: dict
 ) -> int:
-    """Write what comes to where `--out` says; return the number of images."""
+    """Write the batches to `--out`; return the number of images."""
     out = Path(args.out)
     if out.suffix == ".npz":
         return write_npz(out, batches, process.image_shape, text)

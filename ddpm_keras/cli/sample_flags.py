@@ -1,4 +1,4 @@
-"""The flags of `ddpm-sample`, checked before Keras is imported."""
+"""Flags of `ddpm-sample`, checked before Keras is imported."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_keras.cli.command import one_of, parse_args
+from ddpm_keras.cli.command import parse_args
 from ddpm_keras.cli.flags import (
     MAX_SEED,
+    add_name,
+    add_number,
     add_sampler_flags,
     check_first_seed,
     weights_parser,
@@ -24,10 +26,11 @@ MAX_GRID_IMAGES = 4096
 def parse_flags(
     description: str, argv: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, np.ndarray]:
-    """Parse and check all flags; return them and the images' seeds.
+    """Parse and check the flags; return them and one seed per image.
 
-    Raises `InputError` for a flag out of its range, for flags that do not go together,
-    and for places that cannot be written to or hold a file already.
+    Raises:
+        InputError: For flags out of range or in conflict, and for places that cannot
+            be written to or hold a file already.
     """
     parser = weights_parser(description)
     _add_image_flags(parser.add_argument_group("which images").add_argument)
@@ -43,96 +46,54 @@ def parse_flags(
 
 
 def _add_image_flags(add: Callable) -> None:
-    add(
-        "--num-images",
-        metavar="N",
-        type=int,
-        help="how many, 1 to 1000000 (default: 16, or as many as --seeds)",
-    )
-    add(
-        "--seed",
-        metavar="N",
-        type=int,
-        default=0,
-        help="seed of the first image, 0 to 2147483647; the others count up "
-        "(default: 0)",
-    )
+    add_number(add, "--num-images", f"1 to {MAX_SEEDS} (default: 16, or all --seeds)")
+    add_number(add, "--seed", f"first of consecutive seeds, 0 to {MAX_SEED}", 0)
     add("--seeds", metavar="LIST", help="one seed per image, such as 0-63 or 1,5,20-29")
     add(
         "--interpolate",
         nargs=2,
         metavar=("A", "B"),
-        help="NUM_IMAGES images from A to B: two seeds (spherical, in the noise), or "
-        "two image files (diffused by --strength, mixed and denoised)",
+        help="go from A to B: two seeds (spherical, in the noise), or two image files "
+        "(diffused by --strength, mixed and denoised)",
     )
-    add(
-        "--start-from",
-        metavar="IMAGE",
-        help="diffuse an image file by --strength and denoise it, once per seed",
-    )
-    add(
+    text = "image file to diffuse by --strength and denoise, once per seed"
+    add("--start-from", metavar="IMAGE", help=text)
+    add_number(
+        add,
         "--strength",
-        metavar="X",
+        "how far to diffuse image files, as a share of the timesteps, above 0 and up "
+        "to 1 (default: 0.5)",
         type=float,
-        help="how far image files are diffused, as a share of the timesteps, above 0 "
-        "and up to 1 (default: 0.5)",
     )
 
 
 def _add_step_flags(add: Callable) -> None:
     add_sampler_flags(add)
-    add(
-        "--variance",
-        metavar="NAME",
-        type=one_of(VARIANCES),
-        help="ddpm: posterior (fixed small) or beta (fixed large, for all timesteps "
-        "only) (default: posterior)",
-    )
-    add(
-        "--spacing",
-        metavar="NAME",
-        type=one_of(tuple(SPACINGS)),
-        default="trailing",
-        help="where fewer steps than timesteps lie: trailing (from the last timestep) "
-        "or leading (down to the first); dpmpp takes trailing only (default: trailing)",
-    )
-    add(
-        "--no-clip",
-        action="store_true",
-        help="do not clip the predicted clean images to the range of the training "
-        "(default: clip)",
-    )
+    text = "ddpm's variance, fixed small or fixed large; beta needs all timesteps "
+    text += "(default: posterior)"
+    add_name(add, "--variance", VARIANCES, text)
+    text = "start at the last timestep, or end at the first; dpmpp takes trailing "
+    text += "only (default: trailing)"
+    add_name(add, "--spacing", SPACINGS, text, default="trailing")
+    text = "do not clip the predicted clean images to the range of the data (default: "
+    text += "clip)"
+    add("--no-clip", action="store_true", help=text)
 
 
 def _add_output_flags(add: Callable) -> None:
-    add(
-        "--out",
-        metavar="PATH",
-        default="grid.png",
-        help="FILE.png: a grid; FILE.npz: arrays; DIR: PNGs named by seed (default: "
-        "grid.png)",
-    )
-    add(
-        "--gif",
-        metavar="FILE",
-        help="an animation: x_t beside the predicted x_0, up to 64 images of the first "
-        "batch (default: none)",
-    )
-    add(
-        "--strip",
-        metavar="FILE",
-        help="a PNG: predicted x_0 over time, up to 8 images, a row each (default: "
-        "none)",
-    )
-    add(
-        "--force",
-        action="store_true",
-        help="write over files that exist (default: refuse)",
-    )
+    text = "FILE.png (a grid), FILE.npz, or DIR for PNGs by seed (default: grid.png)"
+    add("--out", metavar="PATH", default="grid.png", help=text)
+    text = "animation of x_t beside the predicted x_0, up to 64 images of the first "
+    text += "batch (default: none)"
+    add("--gif", metavar="FILE", help=text)
+    text = "PNG of the predicted x_0 over time, up to 8 images, a row each (default: "
+    text += "none)"
+    add("--strip", metavar="FILE", help=text)
+    add("--force", action="store_true", help="overwrite files (default: refuse)")
 
 
 def _choose_seeds(args: argparse.Namespace) -> np.ndarray:
-    """Choose one seed per image: by `--seeds`, or `--seed` and `--num-images`."""
+    """Return one seed per image: `--seeds`, or `--seed` and `--num-images`."""
     if args.seeds is not None:
         if args.num_images is not None:
             raise InputError("--num-images: give it or --seeds, not both")
@@ -145,7 +106,7 @@ def _choose_seeds(args: argparse.Namespace) -> np.ndarray:
 
 
 def parse_seeds(text: str) -> np.ndarray:
-    """Read a list of seeds and of ranges, which include their ends.
+    """Read a list of seeds and ranges; ranges include both ends.
 
     Args:
         text: Such as `"0-63"` or `"1,5,20-29"`.
@@ -154,8 +115,8 @@ def parse_seeds(text: str) -> np.ndarray:
         An int array of shape `(number of seeds,)`.
 
     Raises:
-        InputError: When it is no such list, or holds a seed above 2**31 - 1 or more
-            than a million of them.
+        InputError: When it is no such list, names more than a million seeds, or one
+            above 2**31 - 1.
     """
     try:
         pairs = [part.split("-", 1) for part in text.split(",")]
@@ -177,7 +138,6 @@ def parse_seeds(text: str) -> np.ndarray:
 
 
 def _check_flags(args: argparse.Namespace, seeds: np.ndarray) -> None:
-    """Refuse numbers out of their range, and flags that do not go together."""
     if args.batch_size < 1:
         raise InputError(f"--batch-size: must be 1 or more; received {args.batch_size}")
     if args.strength is not None and not 0.0 < args.strength <= 1.0:
@@ -202,7 +162,6 @@ def _check_flags(args: argparse.Namespace, seeds: np.ndarray) -> None:
 
 
 def _check_outputs(args: argparse.Namespace, seeds: np.ndarray) -> None:
-    """Refuse what cannot be written, and what would write over a file."""
     out = Path(args.out)
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(
@@ -218,33 +177,33 @@ def _check_outputs(args: argparse.Namespace, seeds: np.ndarray) -> None:
             f"--out: {len(seeds)} images are too many for a grid; name a folder or an "
             ".npz file"
         )
-    for flag, path, suffix in (
-        ("--gif", args.gif, ".gif"),
-        ("--strip", args.strip, ".png"),
-    ):
-        if path is not None and Path(path).suffix != suffix:
-            raise InputError(f"{flag}: {path} must end in {suffix}")
+    suffixes = (("--gif", args.gif, ".gif"), ("--strip", args.strip, ".png"))
+    for flag, name, suffix in suffixes:
+        if name is not None and Path(name).suffix != suffix:
+            raise InputError(f"{flag}: {name} must end in {suffix}")
     if args.strip is not None and Path(args.strip) == out:
         raise InputError(f"--strip: {args.strip} is the file of --out; name another")
     for flag, name in (("--out", out), ("--gif", args.gif), ("--strip", args.strip)):
-        if name is None:
-            continue
-        path = Path(name)
-        if not can_be_written(path if path.suffix else path / "0.png"):
-            raise InputError(f"{flag}: cannot write to {path}; name another place")
-        is_folder = path.is_dir() and not path.suffix
-        taken = any(path.iterdir()) if is_folder else path.exists()
-        if taken and not args.force:
-            raise InputError(f"{flag}: {path} exists; name another or use --force")
+        if name is not None:
+            _check_place(flag, Path(name), args.force)
+
+
+def _check_place(flag: str, path: Path, force: bool) -> None:
+    if not can_be_written(path if path.suffix else path / "0.png"):
+        raise InputError(f"{flag}: cannot write to {path}; name another place")
+    is_folder = path.is_dir() and not path.suffix
+    taken = any(path.iterdir()) if is_folder else path.exists()
+    if taken and not force:
+        raise InputError(f"{flag}: {path} exists; name another or use --force")
 
 
 def diffuses_files(args: argparse.Namespace) -> bool:
-    """Whether image files are diffused part of the way."""
+    """Whether sampling starts from diffused image files."""
     return bool(args.start_from) or (
         args.interpolate is not None and not are_seeds(args.interpolate)
     )
 
 
 def are_seeds(ends: Sequence[str] | None) -> bool:
-    """Whether the two ends of `--interpolate` are seeds, and not files."""
+    """Whether the two ends of `--interpolate` are seeds rather than files."""
     return ends is not None and all(end.isdecimal() for end in ends)

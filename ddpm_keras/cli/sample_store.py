@@ -1,64 +1,71 @@
-"""Samples kept on disk, batch by batch, so that an interrupted evaluation goes on."""
+"""Samples kept on disk by batch, so that an interrupted evaluation can resume."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpm_keras.cli.writers import write_npz
 from ddpm_keras.errors import InputError
+from ddpm_keras.samplers import Steps
 
 
-def sample_or_reuse(folder, process, plan, seeds, stamp, force=False, **options):
-    """Sample the images of some seeds, but for those that the folder holds already.
+def sample_or_reuse(
+    folder: Path,
+    process: Any,
+    plan: Steps,
+    seeds: Sequence[int],
+    stamp: dict[str, Any],
+    force: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, int]:
+    """Sample one image per seed, reusing those in the folder.
 
-    An image is a function of its seed, the sampler and the weights, so those of a
-    smaller or a broken-off evaluation are taken whatever their number.
+    An image depends only on its seed and the stamp, so images of a smaller or
+    interrupted evaluation are reused.
 
     Args:
-        folder: Where the samples are kept: `.npz` files of one batch each.
+        folder: Folder of the samples, one `.npz` file per batch.
         process: A `ReverseProcess`.
         plan: The `Steps` of a sampler.
         seeds: One int per image.
-        stamp: Dict of strings and ints on which the images depend besides the seeds,
-            such as sampler and weights hash; kept in each file, and compared.
+        stamp: Strings and ints on which the images depend besides the seeds, such as
+            the sampler; stored in each file and compared.
         force: Whether to remove files with another stamp.
-        **options: Of `ReverseProcess.batches`: `batch_size`, `verbose`.
+        **options: Options of `ReverseProcess.batches`: `batch_size`, `verbose`.
 
     Returns:
-        A uint8 array of shape `(len(seeds), height, width, channels)` in the order of
-        the seeds, and the number of them that were reused.
+        A uint8 array of shape `(len(seeds), height, width, channels)`, and the number
+        of images reused.
 
     Raises:
         InputError: When the folder holds samples with another stamp, or other files,
             and `force` is off.
     """
-    folder = Path(folder)
-    stored = _read_all(folder, stamp, process.image_shape, force)
+    stored = {}
+    for path in sorted(folder.glob("*.npz")):
+        try:
+            stored |= _read(path, stamp, process.image_shape)
+        except InputError:
+            if not force:
+                raise
+            path.unlink()
     missing = [seed for seed in seeds if seed not in stored]
     reused = len(seeds) - len(missing)
     if missing:
         for batch in process.batches(plan, missing, **options):
             path = folder / f"{batch[0][0]:06d}.npz"
             write_npz(path, [batch], process.image_shape, stamp)
-            stored.update(_read(path, stamp, process.image_shape))
+            stored |= _read(path, stamp, process.image_shape)
     return np.stack([stored[seed] for seed in seeds]), reused
 
 
-def _read_all(folder, stamp, image_shape, force):
-    stored = {}
-    for path in sorted(folder.glob("*.npz")):
-        try:
-            stored.update(_read(path, stamp, image_shape))
-        except InputError:
-            if not force:
-                raise
-            path.unlink()
-    return stored
-
-
-def _read(path, stamp, image_shape):
-    """The images of a file by seed."""
+def _read(
+    path: Path, stamp: dict[str, Any], image_shape: tuple[int, ...]
+) -> dict[int, np.ndarray]:
+    """Read the images of a file, by seed."""
     try:
         with np.load(path) as file:
             arrays = dict(file)

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             find_weights(config.initial_weights)
         folder = make_run_folder(config, args.config.stem, args.run_dir)
 
-    # Loads Keras, so only now: a mistake above is reported at once, not after seconds.
+    # These import Keras, which takes seconds: report mistakes in the flags first.
     from ddpm_keras.runs.checkpoint import lock
     from ddpm_keras.runs.train import train
 
@@ -53,29 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the flags; `config` becomes a path."""
     parser = new_parser(__doc__)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--config",
         metavar="FILE",
-        help="the configuration: a YAML file, or the name of one that ships: "
-        f"{', '.join(shipped_configs())} (with --resume: the run's own)",
+        help="a YAML file, or the name of a configuration that ships: "
+        f"{', '.join(shipped_configs())} (default with --resume: the run's own)",
     )
-    parser.add_argument(
+    add(
         "--run-dir",
         metavar="DIR",
-        help="the folder of the run (default: runs/NAME/001 and so on, where NAME is "
-        "the configuration's)",
+        help="the run's folder (default: the next free runs/NAME/001, 002, ..., where "
+        "NAME is the configuration's)",
     )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume the run in --run-dir as if it had not stopped",
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the resolved configuration and stop",
-    )
+    add("--resume", action="store_true", help="resume the run in --run-dir")
+    add("--dry-run", action="store_true", help="print the configuration and exit")
     add_config_flags(parser)
     args = parse_args(parser, argv)
     if args.resume and args.run_dir is None:
@@ -90,7 +84,7 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check(config: Config) -> None:
-    """Raise an `InputError` for what is sure to fail after Keras has loaded."""
+    """Raise an `InputError` for what would fail after Keras is imported."""
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError(
             "tensorboard: its package is not installed; run pip install tensorboard, "

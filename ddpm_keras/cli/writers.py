@@ -1,9 +1,9 @@
-"""Sampled images to disk, as they come: a grid, a folder of PNGs, or an `.npz`.
+"""Writers of samples: a grid, a folder of PNGs, an `.npz`, an animation, a strip.
 
-Their writers take an iterable of `(seeds, images)` batches, floats in [-1, 1], and
-return the number of images written. A folder and an `.npz` need the memory of one
-batch only. Where the iterable stops early, what came is written; where nothing came,
-nothing is. Two more writers show the way to the images.
+The first three take an iterable of `(seeds, images)` batches, images being floats in
+[-1, 1], and return the number of images written; without a batch they write nothing.
+A folder and an `.npz` need the memory of one batch. All writers raise a `RunError`
+when a file cannot be written.
 """
 
 import contextlib
@@ -11,7 +11,9 @@ import itertools
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +21,14 @@ from ddpm_keras.data.pixels import make_grid, save_gif, save_png, to_uint8
 from ddpm_keras.errors import RunError
 from ddpm_keras.files import written_whole
 
+Batches = Iterable[tuple[Sequence[int], np.ndarray]]
+Text = dict[str, Any] | None  # stored in the files
 
-def write_grid(path, batches, text=None, num_cols=None):
-    """Write all images as one PNG grid; `text` goes into the file."""
+
+def write_grid(
+    path: Path | str, batches: Batches, text: Text = None, num_cols: int | None = None
+) -> int:
+    """Write all images as one PNG grid, as square as possible by default."""
     images = [to_uint8(images) for _, images in batches]
     if not images:
         return 0
@@ -31,7 +38,7 @@ def write_grid(path, batches, text=None, num_cols=None):
     return len(images)
 
 
-def write_folder(folder, batches, text=None):
+def write_folder(folder: Path | str, batches: Batches, text: Text = None) -> int:
     """Write each image as a PNG named by its seed, such as `000042.png`."""
     count = 0
     for seeds, images in batches:
@@ -42,16 +49,18 @@ def write_folder(folder, batches, text=None):
     return count
 
 
-def png_path(folder, seed):
-    """The file that `write_folder` gives to the image of a seed."""
+def png_path(folder: Path | str, seed: int) -> Path:
+    """Return the path of a seed's image in a folder."""
     return Path(folder) / f"{seed:06d}.png"
 
 
-def write_npz(path, batches, image_shape, text=None):
-    """Write the arrays `images` (uint8) and `seeds`, and each other entry of `text`.
+def write_npz(
+    path: Path | str, batches: Batches, image_shape: tuple[int, ...], text: Text = None
+) -> int:
+    """Write the arrays `images` (uint8) and `seeds`, and one per entry of `text`.
 
-    `numpy.savez` would need all images at once; here they wait in a temporary file
-    until their number is known, which an array's header begins with.
+    `numpy.savez` would need all images in memory. Here they wait in a temporary file
+    until their number, which the array's header states, is known.
     """
     batches = iter(batches)
     first = next(batches, None)
@@ -79,11 +88,11 @@ def write_npz(path, batches, image_shape, text=None):
     return len(seeds)
 
 
-def write_gif(path, frames):
-    """Write the way to some images as an animation: x_t, and x_0 at its right.
+def write_gif(path: Path | str, frames: Sequence) -> None:
+    """Write an animation of sampling: x_t, with the predicted x_0 on its right.
 
     Args:
-        path: The file.
+        path: The GIF to write.
         frames: Pairs (x_t, x_0) of uint8 arrays of shape
             `(num_images, height, width, channels)`, first to last.
     """
@@ -95,17 +104,21 @@ def write_gif(path, frames):
         save_gif(path, pictures)
 
 
-def write_strip(path, frames, text=None, num_rows=8, num_cols=10):
-    """Write the predicted clean images over time as a PNG, one row an image.
-
-    As figure 6 of Ho et al. 2020.
+def write_strip(
+    path: Path | str,
+    frames: Sequence,
+    text: Text = None,
+    num_rows: int = 8,
+    num_cols: int = 10,
+) -> None:
+    """Write a PNG of predicted clean images over time, as Ho et al. 2020, figure 6.
 
     Args:
-        path: The file.
-        frames: As for `write_gif`.
-        text: Goes into the file.
-        num_rows: Images at most.
-        num_cols: Frames at most, evenly spaced; the last is always among them.
+        path: The PNG to write.
+        frames: As in `write_gif`.
+        text: Text to store in the file.
+        num_rows: Maximum number of images, one per row.
+        num_cols: Maximum number of frames, evenly spaced; always includes the last.
     """
     shown = np.linspace(0, len(frames) - 1, min(num_cols, len(frames))).round()
     rows = np.stack([frames[int(k)][1][:num_rows] for k in shown], axis=1)
@@ -114,8 +127,8 @@ def write_strip(path, frames, text=None, num_rows=8, num_cols=10):
 
 
 @contextlib.contextmanager
-def _naming_file(path):
-    """Raise a `RunError` that names the file which a full disk, say, kept out."""
+def _naming_file(path: Path | str) -> Iterator[Path | str]:
+    """Turn an `OSError`, such as a full disk, into a `RunError` that names the file."""
     try:
         yield path
     except OSError as error:
@@ -125,6 +138,6 @@ def _naming_file(path):
         ) from error
 
 
-def _entry(name):
-    """A member of the archive with a fixed date: the same images, the same bytes."""
+def _entry(name: str) -> zipfile.ZipInfo:
+    """Return an archive member with a fixed date: equal images give equal bytes."""
     return zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))

@@ -1,6 +1,6 @@
-"""The data set of a configuration, from one of three sources, as `Images`.
+"""Data sets from three sources, loaded as `Images`.
 
-Every image is decoded and resized once and kept as bytes in memory (1,020 flowers at
+Every image is decoded and resized once and kept in memory as bytes (1,020 flowers at
 64x64 are 12 MB).
 """
 
@@ -12,10 +12,9 @@ from ddpm_keras.data.tfds import load_tfds
 
 
 def check_data_set(config):
-    """Report at once what would fail later: no images, or too few for a batch.
+    """Check that there are enough images for a batch, without reading any.
 
-    No image is read and TensorFlow is not loaded, so the data sets of TFDS are not
-    checked.
+    Data sets of TFDS are not checked, because that needs TensorFlow.
 
     Args:
         config: A `Config`; its data keys are used.
@@ -42,19 +41,17 @@ def load_images(config):
         config: A `Config`; its data keys are used.
 
     Returns:
-        The `Images`, uint8 of the configuration's size.
+        `Images` of the configuration's size.
 
     Raises:
-        InputError: When there is no such data set, no image, or one that cannot be
-            decoded (but see `skip_bad`).
+        InputError: When there is no such data set, no image, or, unless `skip_bad`,
+            one that cannot be decoded.
         RunError: When a data set of TFDS cannot be downloaded or read.
     """
-    height, width, channels = config.image_shape
+    *size, channels = config.image_shape
     if config.dataset_name == "folder":
-        return load_folder(config.data_dir, height, width, channels, config.skip_bad)
+        return load_folder(config.data_dir, *size, channels, config.skip_bad)
     if config.dataset_name == "petals":
-        size = height, width
         return Images(draw_flowers(config.num_images, size, channels, config.seed))
-    return load_tfds(
-        config.dataset_name, config.splits, config.data_dir, height, width, channels
-    )
+    name, splits, folder = config.dataset_name, config.splits, config.data_dir
+    return load_tfds(name, splits, folder, *size, channels)

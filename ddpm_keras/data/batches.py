@@ -1,7 +1,7 @@
-"""Images cut into batches: for training by step number, and in order for the rest.
+"""Batches of images: by step number for training, in order for everything else.
 
-Which images training step n holds, and which of them are flipped, is a function of the
-seed and of n alone, so that a run can resume at any step as if it had never stopped.
+The images and flips of training step n depend only on the seed and n, so a run can
+resume at any step as if it had never stopped.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from ddpm_keras.errors import InputError
 
 
 def check_fills_batch(num_images, batch_size):
-    """Raise an `InputError` when there are fewer training images than a batch."""
+    """Raise an `InputError` if there are fewer training images than a batch."""
     if num_images < batch_size:
         raise InputError(
             f"batch_size: {num_images} training images do not fill one batch of "
@@ -20,36 +20,28 @@ def check_fills_batch(num_images, batch_size):
 
 
 def make_batches(
-    images,
-    batch_size,
-    num_epochs,
-    seed=0,
-    random_flip=True,
-    first_step=0,
-    indices=None,
+    images, batch_size, num_epochs, seed=0, random_flip=True, first_step=0, indices=None
 ):
-    """Make the training batches of all epochs, one after another.
+    """Make the training batches of all epochs.
 
-    Each epoch visits the images in a new order and leaves out the last, partial batch,
-    so that every image has its turn over the epochs.
+    Each epoch takes the images in a new random order and drops the last, partial batch.
 
     Args:
         images: `Images`, or a uint8 array of shape
             `(num_images, height, width, channels)`.
-        batch_size: Images a batch.
+        batch_size: Images per batch.
         num_epochs: Number of epochs.
-        seed: Seed of order and flips.
-        random_flip: Whether half of the images, drawn anew each time, are mirrored.
-        first_step: The step to begin with, counted from 0 over all epochs.
-        indices: The images to train on, an int array. Default: all of them.
+        seed: Seed of the order and the flips.
+        random_flip: Whether each image is mirrored with probability 1/2.
+        first_step: The step to start at, counted from 0 over all epochs.
+        indices: Int array, the images to train on. Default: all.
 
     Returns:
-        A `tf.data.Dataset` of float32 batches in [-1, 1], or, where the images have
-        labels, of pairs with the labels; and the number of batches an epoch: pass it to
-        `fit` as `steps_per_epoch`.
+        A `tf.data.Dataset` of float32 batches in [-1, 1], or of `(batch, labels)` if
+        there are labels; and the number of batches per epoch.
 
     Raises:
-        InputError: When there are fewer images than make a batch.
+        InputError: When there are fewer images than a batch.
     """
     import tensorflow as tf
 
@@ -57,7 +49,7 @@ def make_batches(
     indices = np.arange(len(images)) if indices is None else indices
     check_fills_batch(len(indices), batch_size)
     steps_per_epoch = len(indices) // batch_size
-    # On the processor: a GPU has better uses for its memory.
+    # Keep the images out of the GPU's memory.
     with tf.device("CPU"):
         pool, indices = tf.constant(images.pixels), tf.constant(indices, "int64")
     last_image = len(indices) - 1
@@ -66,7 +58,7 @@ def make_batches(
 
     def batch_of(step):
         epoch, step_in_epoch = step // steps_per_epoch, step % steps_per_epoch
-        # The shuffle uses few bits of its seed: mix (seed, epoch) well before.
+        # The shuffle uses few bits of its seed, so hash (seed, epoch) first.
         epoch_seed = tf.random.stateless_uniform(
             (2,), tf.stack([seed, epoch]), minval=None, maxval=None, dtype="int32"
         )
@@ -76,10 +68,9 @@ def make_batches(
         chosen = tf.gather(indices, chosen)
         batch = tf.gather(pool, chosen)
         if random_flip:
-            coins = tf.random.stateless_uniform(
-                (batch_size, 1), seed=tf.stack([seed, step])
-            )
-            # Mirrored by column numbers: TensorFlow's reversed slices are far slower.
+            flip_seed = tf.stack([seed, step])
+            coins = tf.random.stateless_uniform((batch_size, 1), flip_seed)
+            # Far faster than reversed slices in TensorFlow.
             order = tf.where(coins < 0.5, columns[::-1], columns)
             batch = tf.gather(batch, order, axis=2, batch_dims=1)
         labels = images.labels
@@ -94,10 +85,10 @@ def make_batches(
 
 
 def make_validation_batches(images, batch_size, indices):
-    """Batches of some images in order, unflipped, as `make_batches` has them.
+    """Make a data set like `make_batches`, of the images at `indices`, unflipped.
 
-    The last batch is filled up with the first images, which so count again: several
-    devices share only full batches, and another size would be compiled once more.
+    The last batch is filled up with the first images, which therefore count twice:
+    devices can only share full batches, and a partial one would be compiled again.
     """
     import tensorflow as tf
 
@@ -113,7 +104,7 @@ def make_validation_batches(images, batch_size, indices):
 
 
 def _batch(pixels, labels=None):
-    """Pixels as floats in [-1, 1], as `pixels.to_float`; with labels, a pair."""
+    """Scale pixels as `pixels.to_float` does, and pair them with any labels."""
     import tensorflow as tf
 
     images = tf.cast(pixels, "float32") / 127.5 - 1.0
@@ -121,19 +112,20 @@ def _batch(pixels, labels=None):
 
 
 def full_batches(count, batch_size):
-    """Cut `count` images into batches, the last one filled up with its own images.
+    """Cut `count` images into batches, the last one filled up by repeating its images.
 
     Args:
         count: Number of images, 1 or more.
-        batch_size: Images a batch; of fewer images there is one batch of their number.
+        batch_size: Images per batch; at most `count` are used.
 
     Returns:
-        A list of pairs: the slice of images that a batch stands for, and the places of
-        all its images, an int array. What comes of the filled-up ones is left out.
+        A list of `(slice, indices)`: the images that a batch is for, and the indices of
+        all images in it, an int array. Drop the results of the repeated ones.
     """
     batch_size = min(batch_size, count)
-    slices = [
-        slice(first, min(first + batch_size, count))
-        for first in range(0, count, batch_size)
-    ]
-    return [(s, np.resize(np.arange(s.start, s.stop), batch_size)) for s in slices]
+    batches = []
+    for first in range(0, count, batch_size):
+        some = slice(first, min(first + batch_size, count))
+        places = np.resize(np.arange(some.start, some.stop), batch_size)
+        batches.append((some, places))
+    return batches

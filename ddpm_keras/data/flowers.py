@@ -1,14 +1,15 @@
-"""`petals`: a data set of flowers drawn by code, which needs no download.
+"""The `petals` data set: flowers drawn by code, with nothing to download.
 
-Every picture shows one bloom near the middle of a soft background. What varies
-is the number, shape and colour of the petals, the centre of the bloom, its
-position, size, rotation and tilt, and the background.
+Every picture shows one bloom near the middle of a soft background. The petals, the
+centre, position, size, rotation and tilt of the bloom, and the background vary.
 
-A flower is drawn in continuous coordinates, and its random numbers do not depend
-on the size of the image, so it is the same flower at every size.
+Flowers are drawn in continuous coordinates, with random numbers that do not depend on
+the image size, so a flower is the same at every size.
 """
 
 import numpy as np
+
+from ddpm_keras.errors import require
 
 # Colours are (red, green, blue) in [0, 1].
 MEADOW, NIGHT = (0.27, 0.45, 0.17), (0.05, 0.11, 0.06)
@@ -16,8 +17,8 @@ SKY, PALE = (0.55, 0.74, 0.92), (0.78, 0.84, 0.68)
 YELLOW, LIME = (0.98, 0.80, 0.14), (0.66, 0.76, 0.22)
 BROWN, DARK = (0.40, 0.20, 0.07), (0.16, 0.07, 0.12)
 
-# The petals' colour at the tip and at the base, two centres that go with it, and
-# the light background that sometimes takes the place of a green one.
+# Colours of the petals' tip and base, two centres that go with them, and the light
+# background that sometimes replaces a green one.
 PALETTES = (
     ((0.90, 0.10, 0.10), (0.56, 0.01, 0.07), (YELLOW, DARK), PALE),  # Red
     ((1.00, 0.66, 0.78), (0.88, 0.24, 0.50), (YELLOW, LIME), SKY),  # Pink
@@ -31,39 +32,28 @@ PALETTES = (
     ((1.00, 0.82, 0.14), (0.75, 0.06, 0.04), (BROWN, DARK), SKY),  # Yellow, red heart
 )
 
-# Fewest and most petals, then the outline (rise, fall, fullness, notch) of a petal:
-# at the fraction t of its length its half-width is in proportion to
-# t**rise * (1 - t)**fall; petals of fullness 1 just about touch their neighbours;
-# the notch is the depth of the cut in the tip. Leaves are drawn as petals too.
+# Fewest and most petals, then the outline (rise, fall, fullness, notch) of a petal: its
+# half-width at the fraction t of its length is proportional to
+# t**rise * (1 - t)**fall; at fullness 1 it just about touches its neighbours; the notch
+# is the depth of the cut in the tip. Leaves are drawn as petals too.
 SHAPES = (
     (4, 8, 1.0, 0.45, 1.15, 0.0),  # Round
     (5, 9, 1.0, 0.85, 1.20, 0.0),  # Pointed
     (4, 6, 1.0, 0.40, 1.15, 0.25),  # Notched
-    (9, 13, 0.6, 0.30, 0.90, 0.0),  # Narrow, as of a daisy
+    (9, 13, 0.6, 0.30, 0.90, 0.0),  # Narrow, like a daisy
 )
 LEAF = (0.8, 0.90, 0.65, 0.0)
 
-# A pixel is the mean of SAMPLES x SAMPLES points, which smooths the edges.
+# Each pixel is the mean of SAMPLES x SAMPLES points, for smooth edges.
 SAMPLES = 2
 LUMINANCE = np.array([[0.299], [0.587], [0.114]], "float32")
 
 
 def draw_flower(seed, index, img_size, img_channels=3):
-    """Draws one flower, which depends on nothing but `seed` and `index`.
-
-    Args:
-        seed: Non-negative int, the seed of the data set.
-        index: Non-negative int, the number of the flower in the data set.
-        img_size: Int or (height, width), in pixels. The bloom is fitted to the
-            shorter side.
-        img_channels: 3 for colour (RGB), 1 for its luminance.
+    """Draw flower `index` of the data set with this seed, as `draw_flowers` has it.
 
     Returns:
-        A uint8 array of shape (height, width, img_channels), values 0 to 255.
-
-    Raises:
-        ValueError: If a side of `img_size` is not a positive int, or if
-            `img_channels` is neither 1 nor 3.
+        A uint8 array of shape `(height, width, img_channels)`, 0 to 255.
     """
     height, width = _check_format(img_size, img_channels)
     rng = np.random.default_rng([seed, index])
@@ -72,7 +62,7 @@ def draw_flower(seed, index, img_size, img_channels=3):
 
     y, x = _points(height, width)
     canvas = _background(rng, y, x, background)
-    # From here on the origin is the middle of the bloom.
+    # Move the origin to the middle of the bloom.
     y, x = y - rng.uniform(-0.1, 0.1), x - rng.uniform(-0.1, 0.1)
     _stem(canvas, rng, y, x)
     _bloom(canvas, rng, y, x, (tip, base), centres[rng.integers(2)])
@@ -85,47 +75,44 @@ def draw_flower(seed, index, img_size, img_channels=3):
 
 
 def draw_flowers(num_images, img_size, img_channels=3, seed=0):
-    """Draws the first `num_images` flowers of the data set of this `seed`.
+    """Draw the first `num_images` flowers of the data set with this seed.
 
     Args:
         num_images: Positive int.
-        img_size: Int or (height, width), in pixels.
+        img_size: Int or `(height, width)`, in pixels. The bloom fits the shorter side.
         img_channels: 3 for colour (RGB), 1 for its luminance.
         seed: Non-negative int; another seed gives other flowers.
 
     Returns:
-        A uint8 array of shape (num_images, height, width, img_channels), values 0
-        to 255. Image i is `draw_flower(seed, i, img_size, img_channels)`.
+        A uint8 array of shape `(num_images, height, width, img_channels)`, 0 to 255.
+        Image i depends only on `seed` and i.
 
     Raises:
-        ValueError: If `num_images` is not positive, or as `draw_flower` does.
+        ValueError: When `num_images` or a side is not a positive int, or `img_channels`
+            not 1 or 3.
     """
-    if num_images < 1:
-        raise ValueError(f"`num_images` must be positive. Received: {num_images}")
+    require(num_images >= 1, "`num_images` must be positive.", num_images=num_images)
     return np.stack(
         [draw_flower(seed, i, img_size, img_channels) for i in range(num_images)]
     )
 
 
 def _check_format(img_size, img_channels):
-    """Returns (height, width), or raises ValueError."""
+    """Return (height, width)."""
     sides = (img_size, img_size) if np.ndim(img_size) == 0 else tuple(img_size)
     positive = all(isinstance(n, (int, np.integer)) and n > 0 for n in sides)
-    if len(sides) != 2 or not positive:
-        raise ValueError(
-            "`img_size` must be a positive int or a pair (height, width) of them. "
-            f"Received: {img_size}"
-        )
-    if img_channels not in (1, 3):
-        raise ValueError(f"`img_channels` must be 1 or 3. Received: {img_channels}")
+    require(
+        len(sides) == 2 and positive,
+        "`img_size` must be a positive int or a pair (height, width) of them.",
+        img_size=img_size,
+    )
+    message = "`img_channels` must be 1 or 3."
+    require(img_channels in (1, 3), message, img_channels=img_channels)
     return sides
 
 
 def _points(height, width):
-    """Returns y, shape (rows, 1), pointing down, and x, shape (1, columns).
-
-    The shorter side of the image runs from -1 to 1.
-    """
+    """Return y (rows, 1), pointing down, and x (1, columns); shorter side -1 to 1."""
     rows, columns = height * SAMPLES, width * SAMPLES
     y = np.arange(1 - rows, rows, 2, "float32") / min(rows, columns)
     x = np.arange(1 - columns, columns, 2, "float32") / min(rows, columns)
@@ -133,20 +120,14 @@ def _points(height, width):
 
 
 def _paint(canvas, inside, colour):
-    """Paints, in place, the points whose distance `inside` an outline is positive.
-
-    Args:
-        canvas: Array of shape (rows, columns, 3), changed in place.
-        inside: Array of shape (rows, columns), negative outside the outline.
-        colour: One colour, or one for each point: (rows, columns, 3).
-    """
+    """Paint the points where `inside`, the distance into an outline, is positive."""
     # The edge is as soft as the distance between points, 2 / min(rows, columns).
     coverage = np.clip(inside * min(canvas.shape[:2]) / 2 + 0.5, 0, 1)
     canvas += coverage[..., None] * (colour - canvas)
 
 
 def _background(rng, y, x, colour):
-    """Returns a canvas, shape (rows, columns, 3), with large out-of-focus spots."""
+    """Return a canvas (rows, columns, 3) with large out-of-focus spots."""
     canvas = np.full((y.size, x.size, 3), colour, "float32")
     for _ in range(4):
         left, top, radius = rng.uniform((-1, -1, 0.4), (1, 1, 0.8)).astype("float32")
@@ -157,15 +138,15 @@ def _background(rng, y, x, colour):
 
 
 def _stem(canvas, rng, y, x):
-    """Paints a bent stem from the origin downwards."""
+    """Paint a bent stem from the origin downwards."""
     green = np.array(MEADOW, "float32") * rng.uniform(0.6, 1.1)
     middle = rng.uniform(-0.3, 0.3) * y**2
     _paint(canvas, np.minimum(0.05 - np.abs(x - middle), y), green)
 
 
 def _bloom(canvas, rng, y, x, colours, centre):
-    """Paints the leaves, one or two whorls of petals and the centre, in this order."""
-    # A flat bloom seen at a slant is shorter along one direction.
+    """Paint the leaves, one or two whorls of petals, then the centre."""
+    # A flat bloom seen at a slant is shorter in one direction.
     turn, slant = np.float32(rng.uniform(0, np.pi)), rng.uniform(0.8, 1)
     along = (np.cos(turn) * x + np.sin(turn) * y) / slant
     across = np.cos(turn) * y - np.sin(turn) * x
@@ -187,9 +168,9 @@ def _bloom(canvas, rng, y, x, colours, centre):
 
 
 def _whorl(canvas, rng, radius, angle, length, count, outline, colours):
-    """Paints a ring of `count` petals; `colours` are those of tip and base."""
-    # Fold the circle so that one formula draws all petals: `side` runs from -1 to
-    # 1 across the sector of the nearest petal, whose axis is at 0.
+    """Paint a ring of `count` petals, with `colours` of tip and base."""
+    # Fold the circle so that one formula draws all petals: `side` runs from -1 to 1
+    # across the sector of the nearest petal, with its axis at 0.
     sector = angle * (count / (2 * np.pi))
     nearest = np.rint(sector)
     side = 2 * (sector - nearest)
@@ -203,12 +184,12 @@ def _whorl(canvas, rng, radius, angle, length, count, outline, colours):
     across = radius * np.abs(np.sin(side * (np.pi / count)))
     t = radius * np.cos(side * (np.pi / count))
     t = np.clip(t * (1 + notch * np.exp(-((across / 0.12) ** 2))), 0, 1)
-    peak = rise / (rise + fall)  # Where the petal is widest.
+    peak = rise / (rise + fall)  # where the petal is widest
     half_width = (t / peak) ** rise * ((1 - t) / (1 - peak)) ** fall
     half_width *= fullness * peak * np.sin(np.pi / count)
-    # Beyond the tip both widths can be 0, on the axis, which is not inside.
+    # On the axis beyond the tip both widths are 0, which must not count as inside.
     inside = np.where(t < 1, half_width - across, -1)
-    # Petals are bright along the axis and dark in the creases between them.
+    # Petals are bright along the axis and dark at the sides.
     light = light[petal] * (1 - 0.35 * side**2)
     tip, base = np.array(colours, "float32")
     colour = (base + t[..., None] * (tip - base)) * light[..., None]
@@ -216,7 +197,7 @@ def _whorl(canvas, rng, radius, angle, length, count, outline, colours):
 
 
 def _disc(canvas, radius, angle, size, colour):
-    """Paints the centre of the bloom, with the shadow it casts on the petals."""
+    """Paint the centre of the bloom and the shadow it casts on the petals."""
     r = radius / size
     canvas *= 1 - 0.5 * np.exp(-(r**2))[..., None]
     light = 1.1 - 0.45 * r**2 + 0.12 * np.cos(9 * r) * np.cos(8 * angle)

@@ -1,4 +1,4 @@
-"""`folder`: every image below a folder, and word of those that cannot be read."""
+"""The `folder` data set: every image below a folder."""
 
 import os
 import sys
@@ -12,18 +12,18 @@ from ddpm_keras.data.pixels import BrokenImageError, decode_image, fit_image
 from ddpm_keras.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-# Broken images named in one line; when there are more, a file lists them all.
+# Broken images named in one message; if there are more, a file lists them all.
 MOST_NAMED = 20
 
 
-def find_images(folder):
-    """The paths of all images below a folder, sorted.
+def find_images(folder: str) -> list[str]:
+    """Return the paths of all images below a folder, sorted.
 
-    Hidden files and folders are passed over, and so are links to folders, so that one
-    to a parent ends nowhere.
+    Hidden files and folders are skipped, and so are links to folders, which may form a
+    loop.
 
     Raises:
-        InputError: When the folder is none, holds no image, or cannot be looked into.
+        InputError: When the folder does not exist, holds no image or cannot be listed.
     """
     found_none = f"0 images found in {folder} (looked for {', '.join(IMAGE_SUFFIXES)})"
     if not os.path.isdir(folder):
@@ -43,22 +43,15 @@ def find_images(folder):
     return sorted(paths)
 
 
-def load_folder(folder, height, width, channels, skip_bad=False):
-    """Decode and resize every image below a folder, in the order of their paths.
+def load_folder(
+    folder: str, height: int, width: int, channels: int, skip_bad: bool = False
+) -> Images:
+    """Decode and fit every image below a folder, in the order of their paths.
 
-    Args:
-        folder: The folder.
-        height: Pixels of each image of the result.
-        width: Pixels of each image of the result.
-        channels: 1 or 3.
-        skip_bad: Whether images that cannot be read are left out, with a line on
-            stderr, in place of an error.
-
-    Returns:
-        The `Images`.
+    With `skip_bad`, images that cannot be read are left out, with a line on stderr.
 
     Raises:
-        InputError: As `find_images`; or naming every image that cannot be read.
+        InputError: As `find_images`; or when images cannot be read, with their names.
     """
     paths = find_images(folder)
     pixels = np.empty((len(paths), height, width, channels), "uint8")
@@ -70,51 +63,45 @@ def load_folder(folder, height, width, channels, skip_bad=False):
         except BrokenImageError as error:
             reasons[k] = error.reason
 
-    with ThreadPoolExecutor() as pool:  # Pillow works outside Python's lock
-        for _ in pool.map(load, range(len(paths))):
-            pass
+    with ThreadPoolExecutor() as pool:  # Pillow releases Python's lock
+        list(pool.map(load, range(len(paths))))
     if not reasons:
         return Images(pixels)
     bad = sorted(reasons)
     lines = [
         f"{_printable(os.path.relpath(paths[k], folder))} ({reasons[k]})" for k in bad
     ]
+    first, more = ", ".join(lines[:MOST_NAMED]), len(lines) - MOST_NAMED
+    if more > 0:
+        first += f" and {more} more"
     where = _printable(str(folder))
     count = f"data_dir: {len(bad)} of {len(paths)} images in {where} cannot be read"
     some_good = len(bad) < len(paths)
     if skip_bad and some_good:
-        print(f"{count} and are left out: {_first(lines)}", file=sys.stderr)
+        print(f"{count} and are left out: {first}", file=sys.stderr)
         return Images(np.delete(pixels, bad, axis=0), skipped=tuple(lines))
+    listed = f", all listed in {_write_list(lines)}" if more > 0 else ""
     rest = ", or train on the rest with --skip_bad true" if some_good else ""
-    raise InputError(
-        f"{count}: {_first(lines)}{_listed(lines)}; remove or replace each{rest}"
-    )
+    raise InputError(f"{count}: {first}{listed}; remove or replace each{rest}")
 
 
-def _refuse(error):
-    # os.walk alone would pass over the folder and its images in silence.
+def _refuse(error: OSError) -> None:
+    """Stop `os.walk`, which would skip the folder without a word."""
     raise InputError(
-        f"data_dir: cannot look into {error.filename} ({error.strerror}); allow it, or "
-        "name another folder"
+        f"data_dir: cannot list {error.filename} ({error.strerror}); check its "
+        "permissions, or name another folder"
     ) from error
 
 
-def _printable(name):
-    """A file name in one line that any stream can print."""
+def _printable(name: str) -> str:
+    """Quote a file name that does not fit on a line or in any encoding."""
     return name if name.isprintable() else repr(name)
 
 
-def _first(lines):
-    more = len(lines) - MOST_NAMED
-    return ", ".join(lines[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _listed(lines):
-    """Where a file lists all of them, if they are too many for one line."""
-    if len(lines) <= MOST_NAMED:
-        return ""
+def _write_list(lines: list[str]) -> str:
+    """Write lines to a new temporary file and return its path."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="bad_images_", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.writelines(f"{line}\n" for line in lines)
-    return f", all listed in {file.name}"
+    return file.name

@@ -1,4 +1,4 @@
-"""`Images`: a data set in memory, and its split into training and held-out images."""
+"""A data set in memory, and its split into training and held-out images."""
 
 import dataclasses
 import hashlib
@@ -10,12 +10,12 @@ BLOCK = 4096  # images hashed at a time
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """The images of a data set, in a fixed order, and what is known of each.
+    """The images of a data set, in a fixed order, with their labels.
 
     Attributes:
-        pixels: uint8, `(num_images, height, width, channels)`; an array or memory map.
-        labels: The class of each image, an int array of shape `(num_images,)`, or None.
-        names: The names of the classes, by label.
+        pixels: uint8 array or memory map, `(num_images, height, width, channels)`.
+        labels: Class of each image, an int array of shape `(num_images,)`, or None.
+        names: Class names, by label.
         skipped: "name (reason)" of each image that was left out.
     """
 
@@ -28,12 +28,12 @@ class Images:
         return len(self.pixels)
 
     def take(self, indices):
-        """Select some images, by an int array, a slice, or a bool array."""
+        """Select images by an int array, a slice or a bool array."""
         labels = None if self.labels is None else self.labels[indices]
         return dataclasses.replace(self, pixels=self.pixels[indices], labels=labels)
 
     def digest(self, indices):
-        """Hash the pixels of some images, in the order of an int array: SHA-256."""
+        """Return the SHA-256, in hex, of the pixels of the images at an int array."""
         digest = hashlib.sha256()
         for first in range(0, len(indices), BLOCK):
             some = self.pixels[indices[first : first + BLOCK]]
@@ -42,18 +42,17 @@ class Images:
 
 
 def count_held_out(num_images, validation_fraction):
-    """Count the images that `split_indices` sets aside."""
-    # Rounded first: 100 * 0.07 is 7.000000000000001.
+    """Return the number of images that `split_indices` holds out."""
+    # Round first: 100 * 0.07 is 7.000000000000001.
     return int(np.ceil(round(num_images * validation_fraction, 6)))
 
 
 def split_indices(num_images, validation_fraction, seed):
-    """Choose images at random to be held out of training.
+    """Split images at random into training and held-out ones.
 
     Args:
         num_images: Number of images.
-        validation_fraction: Share of the images to hold out, in [0, 1); at least one
-            image unless it is 0.
+        validation_fraction: Fraction to hold out, in [0, 1); the number is rounded up.
         seed: Seed of the choice.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Images as arrays and as files: from [-1, 1] floats to pixels, grids and PNGs."""
+"""Conversion between floats in [-1, 1], pixels, and image files."""
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -7,12 +7,12 @@ from PIL.PngImagePlugin import PngInfo
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 
-# Only these are tried: Pillow hands some others, such as EPS, to outside programs.
+# Nothing else is opened: Pillow passes some formats, such as EPS, to other programs.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
 class BrokenImageError(InputError):
-    """An image file that cannot be read; `reason` says why, without the path."""
+    """An image file that cannot be read; `reason` is the message without the path."""
 
     def __init__(self, path, reason):
         super().__init__(f"cannot read the image {path}: {reason}")
@@ -20,47 +20,33 @@ class BrokenImageError(InputError):
 
 
 def to_uint8(images):
-    """Map floats in [-1, 1] to bytes, rounded, with values outside the range clipped.
-
-    Args:
-        images: Array of any shape.
-
-    Returns:
-        A uint8 array of the same shape, 0 to 255.
-    """
+    """Map floats in [-1, 1], of any shape, to uint8 by rounding and clipping."""
     images = (np.asarray(images, dtype="float32") + 1.0) * 127.5
     return np.clip(np.rint(images), 0, 255).astype("uint8")
 
 
 def to_float(images):
-    """Map bytes to float32 in [-1, 1], the other way round.
-
-    Args:
-        images: uint8 array of any shape.
-
-    Returns:
-        A float32 array of the same shape.
-    """
+    """Map uint8, of any shape, to float32 in [-1, 1]."""
     return np.asarray(images).astype("float32") / 127.5 - 1.0
 
 
 def shown_shape(shape):
-    """A shape as text, such as 64x64x3."""
+    """Return a shape as text, such as 64x64x3."""
     return "x".join(map(str, shape))
 
 
 def make_grid(images, num_cols=None, padding=2):
-    """Lay images out in rows on a white ground.
+    """Arrange images in rows on a white background.
 
     Args:
         images: Array of shape `(num_images, height, width, channels)`, floats in
             [-1, 1] or uint8.
-        num_cols: Images in a row. Default: as square a grid as possible.
-        padding: White pixels between images.
+        num_cols: Images per row. Default: as square a grid as possible.
+        padding: Width of the white border around each image, in pixels.
 
     Returns:
-        A uint8 array of shape `(rows, columns, channels)`, or `(rows, columns)` for
-        images with one channel.
+        A uint8 array of shape `(rows, columns, channels)`, or `(rows, columns)` if
+        there is one channel.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
@@ -69,18 +55,11 @@ def make_grid(images, num_cols=None, padding=2):
     if num_cols is None:
         num_cols = int(np.ceil(np.sqrt(num_images)))
     num_rows = -(-num_images // num_cols)
-    grid = np.full(
-        (
-            num_rows * (height + padding) + padding,
-            num_cols * (width + padding) + padding,
-            channels,
-        ),
-        255,
-        dtype="uint8",
-    )
+    down, right = height + padding, width + padding
+    sides = num_rows * down + padding, num_cols * right + padding
+    grid = np.full((*sides, channels), 255, "uint8")
     for k, image in enumerate(images):
-        top = padding + k // num_cols * (height + padding)
-        left = padding + k % num_cols * (width + padding)
+        top, left = padding + k // num_cols * down, padding + k % num_cols * right
         grid[top : top + height, left : left + width] = image
     return grid[..., 0] if channels == 1 else grid
 
@@ -89,9 +68,9 @@ def save_png(path, pixels, text=None):
     """Write a uint8 array as a PNG, whole or not at all.
 
     Args:
-        path: Where to; folders are made.
+        path: The file; missing folders are created.
         pixels: uint8 array of shape `(height, width[, channels])`, 1 or 3 channels.
-        text: Dict of text to keep in the file, such as seed and sampler.
+        text: Dict of text chunks to store in the file, such as seed and sampler.
     """
     notes = PngInfo()
     for key, value in (text or {}).items():
@@ -101,31 +80,27 @@ def save_png(path, pixels, text=None):
 
 
 def save_gif(path, frames, seconds=5.0, hold=2.0):
-    """Write an animation that repeats for ever, whole or not at all.
+    """Write an endless animation, whole or not at all.
 
-    Frames smaller than 512 pixels are enlarged by a whole number, pixel by pixel.
+    Frames are enlarged by a whole factor, up to 512 pixels.
 
     Args:
-        path: Where to; folders are made.
-        frames: uint8 arrays of shape `(height, width[, channels])`, first to last.
-        seconds: Duration of the frames before the last; less for fewer than 25.
-        hold: Seconds that the last frame stays.
+        path: The file; missing folders are created.
+        frames: uint8 arrays of shape `(height, width[, channels])`.
+        seconds: Duration before the last frame, each frame taking 20 to 200 ms.
+        hold: Duration of the last frame in seconds.
     """
     pictures = [_picture(frame) for frame in frames]
     if pictures[-1].mode == "RGB":
-        # One palette for all, taken from the last frame: else colours flicker.
-        # Undithered: else still pixels do, as the dither moves with the others.
+        # Colours flicker unless all frames share a palette, here the last one's, and
+        # still pixels flicker when dithered.
         palette = pictures[-1].quantize(256)
-        pictures = [
-            picture.quantize(palette=palette, dither=Image.Dither.NONE)
-            for picture in pictures
-        ]
-    factor = max(1, 512 // max(pictures[-1].size))
+        dither = Image.Dither.NONE
+        pictures = [p.quantize(palette=palette, dither=dither) for p in pictures]
     width, height = pictures[-1].size
-    pictures = [
-        picture.resize((factor * width, factor * height), Image.Resampling.NEAREST)
-        for picture in pictures
-    ]
+    factor = max(1, 512 // max(width, height))
+    size = factor * width, factor * height
+    pictures = [p.resize(size, Image.Resampling.NEAREST) for p in pictures]
     each = 1000 * seconds / max(1, len(frames) - 1)  # milliseconds
     each = round(min(max(each, 20), 200))
     with written_whole(path) as temporary:
@@ -142,26 +117,26 @@ def save_gif(path, frames, seconds=5.0, hold=2.0):
 def decode_image(path, channels):
     """Read an image file as a uint8 array of shape `(height, width, channels)`.
 
-    Transparency is dropped, the camera's rotation is applied, 16 bits become 8, and
-    of an animation the first picture is taken.
+    Transparency is dropped, EXIF orientation applied, 16 bits are rounded to 8, and
+    only the first frame of an animation is read.
 
     Args:
         path: A JPEG, PNG, GIF, BMP or WebP file, whatever its name.
         channels: 1 or 3.
 
     Raises:
-        BrokenImageError: When the file is missing, no such image, cut short, or of a
-            giant size; the last is seen in its header.
+        BrokenImageError: When the file is missing, not such an image, cut short, or,
+            by its header, far too large.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             return to_channels(ImageOps.exif_transpose(image), channels)
-    except Exception as error:  # damaged files raise almost anything in Pillow
+    except Exception as error:  # Pillow raises almost anything on damaged files
         raise BrokenImageError(path, _reason(error)) from error
 
 
 def to_channels(image, channels):
-    """An image as a uint8 array of shape `(height, width, channels)`.
+    """Convert an image to a uint8 array of shape `(height, width, channels)`.
 
     Args:
         image: A Pillow image of any mode; or an array of shape
@@ -170,7 +145,7 @@ def to_channels(image, channels):
     """
     if isinstance(image, np.ndarray):
         image = _picture(image)
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         pixels = (np.asarray(image, "int32") + 128) // 257
         image = Image.fromarray(pixels.astype("uint8"))
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
@@ -178,15 +153,15 @@ def to_channels(image, channels):
 
 
 def fit_image(pixels, height, width):
-    """Cut out the largest centred part of the target's shape, and resize it.
+    """Crop the largest centred part of the target's aspect ratio, and resize it.
 
-    The resize is the antialiased bilinear one of the published recipe, in float: its
-    pixels are those of `tf.image.resize(..., antialias=True)`, rounded.
+    The result is that of the published recipe, `tf.image.resize(..., antialias=True)`
+    (bilinear, in float), rounded.
 
     Args:
         pixels: uint8 array of shape `(rows, columns, channels)`.
-        height: Pixels of the result.
-        width: Pixels of the result.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
 
     Returns:
         A uint8 array of shape `(height, width, channels)`.
@@ -197,26 +172,26 @@ def fit_image(pixels, height, width):
     top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
     part = pixels[top : top + crop_height, left : left + crop_width]
     resized = np.empty((height, width, channels), "float32")
-    for channel in range(channels):  # Pillow has no image of several floats
+    for channel in range(channels):  # Pillow has no float images with channels
         plane = Image.fromarray(part[..., channel].astype("float32"))
         resized[..., channel] = plane.resize((width, height), Image.Resampling.BILINEAR)
     return np.rint(resized).astype("uint8")
 
 
 def read_image(path, height, width, channels):
-    """Read one image file at a given size: its largest centred part, resized.
+    """Read an image file, cropped and resized as by `fit_image`.
 
     Returns:
         A float32 array of shape `(height, width, channels)` in [-1, 1].
 
     Raises:
-        BrokenImageError: When the file cannot be read as an image.
+        BrokenImageError: As `decode_image`.
     """
     return to_float(fit_image(decode_image(path, channels), height, width))
 
 
 def _reason(error):
-    """What is wrong with an image file, in a few words."""
+    """Describe what is wrong with an image file, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "not a JPEG, PNG, GIF, BMP or WebP image"
     if isinstance(error, Image.DecompressionBombError):
@@ -226,5 +201,5 @@ def _reason(error):
 
 
 def _picture(pixels):
-    """A Pillow image of an array with one channel, several, or none."""
+    """Return a Pillow image of an array with or without a channel axis."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

@@ -1,6 +1,6 @@
-"""The images of a TensorFlow Datasets (TFDS) data set.
+"""Data sets of TensorFlow Datasets (TFDS).
 
-TensorFlow is imported by the functions, so that the other data sets need none.
+TensorFlow is only imported inside functions, so that other data sets do not need it.
 """
 
 import numpy as np
@@ -11,31 +11,29 @@ from ddpm_keras.errors import InputError, RunError
 
 
 def load_tfds(name, splits, data_dir, height, width, channels):
-    """Load and resize every image of some splits; download them if need be.
+    """Load and fit every image of some splits, downloading them if necessary.
 
     Args:
-        name: The data set's name, such as "oxford_flowers102".
+        name: Name of the data set, such as "oxford_flowers102".
         splits: Names of its splits, such as `["train", "validation"]`.
-        data_dir: The TFDS directory. None: `TFDS_DATA_DIR`, or the TFDS default.
-        height: Pixels of each image of the result.
-        width: Pixels of each image of the result.
-        channels: 1 or 3.
+        data_dir: TFDS directory. None: `TFDS_DATA_DIR`, or the default of TFDS.
+        height, width, channels: Shape of each image of the result.
 
     Returns:
         The `Images`.
 
     Raises:
         InputError: When there is no such data set or split, or it has no images.
-        RunError: When it cannot be downloaded, or what is in `data_dir` be read.
+        RunError: When it cannot be downloaded, or the copy in `data_dir` is damaged.
     """
     import tensorflow as tf
 
-    builder = _prepared(name, data_dir)
+    builder = _prepare(name, data_dir)
+    known = builder.info.splits
     for split in splits:
-        if split.partition("[")[0] not in builder.info.splits:
+        if split.partition("[")[0] not in known:
             raise InputError(
-                f"splits: {name!r} has no split {split!r}; it has "
-                f"{', '.join(builder.info.splits)}"
+                f"splits: {name!r} has no split {split!r}; it has {', '.join(known)}"
             )
 
     def fit(pixels):
@@ -43,7 +41,7 @@ def load_tfds(name, splits, data_dir, height, width, channels):
 
     try:
         examples = builder.as_dataset(split="+".join(splits), shuffle_files=False)
-    except ValueError as error:  # not a possible slice, or an empty one
+    except ValueError as error:  # an invalid slice, or an empty one
         raise InputError(
             f"splits: {splits} is not possible: {_first_line(error)}"
         ) from error
@@ -55,14 +53,13 @@ def load_tfds(name, splits, data_dir, height, width, channels):
         return Images(np.concatenate(list(resized.as_numpy_iterator())))
     except tf.errors.OpError as error:
         raise RunError(
-            f"dataset_name: cannot read {name!r} "
-            f"({_first_line(error)}); delete {builder.data_dir}, and the next run "
-            "prepares it anew"
+            f"dataset_name: cannot read {name!r} ({_first_line(error)}); delete "
+            f"{builder.data_dir}, and the next run prepares it again"
         ) from error
 
 
-def _prepared(name, data_dir):
-    """The TFDS builder of a data set of images, downloaded if need be."""
+def _prepare(name, data_dir):
+    """Return the TFDS builder of a data set of images, downloaded if necessary."""
     import tensorflow_datasets as tfds
 
     try:
@@ -72,7 +69,7 @@ def _prepared(name, data_dir):
             f"dataset_name: no TFDS data set is called {name!r}; use one of "
             'tensorflow.org/datasets, or "petals", or "folder"'
         ) from error
-    except (ValueError, AssertionError) as error:  # not a possible name or version
+    except (ValueError, AssertionError) as error:  # an invalid name or version
         raise InputError(
             f"dataset_name: {name!r} is not possible: {_first_line(error)}"
         ) from error
@@ -80,17 +77,17 @@ def _prepared(name, data_dir):
         raise InputError(f"dataset_name: {name!r} has no feature called image")
     try:
         builder.download_and_prepare()
-    except Exception as error:  # TFDS's own errors have no base but this one
+    except Exception as error:  # TFDS's errors have no narrower base
         raise RunError(
             f"dataset_name: cannot download {name!r}: {_first_line(error)}; name the "
-            "TFDS directory of a copy by --data_dir or TFDS_DATA_DIR, or train on a "
-            "folder of images by --dataset_name folder --data_dir PATH"
+            "TFDS directory of a copy with --data_dir or TFDS_DATA_DIR, or train on a "
+            "folder of images with --dataset_name folder --data_dir PATH"
         ) from error
     return builder
 
 
 def _first_line(error):
-    """What an error says, or for one without an answer the address that gave none."""
+    """Return the first line of an error, or the address that did not answer."""
     if getattr(error, "request", None):
         return f"no answer from {error.request.url}"
     while error.args and isinstance(error.args[0], Exception):

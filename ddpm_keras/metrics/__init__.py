@@ -1,8 +1,8 @@
-"""How good a model's images are, as numbers.
+"""Measures of a model's images and of its likelihood.
 
-On arrays alone, in float64 NumPy: `kid`, `fid`, `swd`, `prdc` (precision, recall,
-density, coverage), `copies`. With a network: `features`, `bpd` (bits per dimension).
-All of them together: `evaluation` and `findings`. docs/measures.md says which of them
+`kid`, `fid`, `swd`, `prdc` (precision, recall, density, coverage) and `copies` work on
+arrays, in float64 NumPy. `features` and `bpd` (bits per dimension) call a network.
+`evaluation` and `findings` bring them together. docs/measures.md says which measure
 answers which question.
 """
 
@@ -14,7 +14,7 @@ class Metric:
     """What a metric needs.
 
     Attributes:
-        fewest: The fewest images of each set that it is defined for.
+        fewest: Fewest images of each set for which it is defined.
         of_features: Whether it compares features.
         of_real: Whether it compares samples with a set of real images.
     """

@@ -4,11 +4,11 @@ Notation, after Ho et al. 2020 (https://arxiv.org/abs/2006.11239), equation 5, i
 per dimension, which are nats / (ln 2 * height * width * channels):
 
     L_t, t > 0    KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))
-    L_0           -log p(x_0 | x_1), of the discretised decoder (section 3.3)
+    L_0           -log p(x_0 | x_1), by the discretised decoder (section 3.3)
     prior         KL(q(x_T | x_0) || N(0, 1)), which no network changes
 
 Their sum bounds -log2 p(x_0) / dimensions from above. t counts from 0, as everywhere in
-this package: the network is given the same t.
+this package.
 """
 
 import dataclasses
@@ -21,69 +21,68 @@ from ddpm_keras.backend import compile_calls
 from ddpm_keras.data.batches import full_batches
 from ddpm_keras.data.pixels import to_float
 from ddpm_keras.diffusion import take_at
+from ddpm_keras.errors import require
 from ddpm_keras.samplers import VARIANCES
 
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """The bound of every image, in bits per dimension.
+    """The bound of each image, in bits per dimension.
 
-    `terms[variance]` has shape `(num_images, timesteps)` and holds L_t in column t;
-    `prior` has shape `(num_images,)`.
+    Attributes:
+        terms: Dict from each variance to an array of shape `(num_images, timesteps)`,
+            with L_t in column t.
+        prior: Array of shape `(num_images,)`.
     """
 
     terms: dict
     prior: np.ndarray
 
     def total(self, variance="posterior"):
-        """The bound of each image: a float64 array of shape `(num_images,)`."""
+        """Return the bound of each image, a float64 array of shape `(num_images,)`."""
         return self.terms[variance].sum(1) + self.prior
 
 
 class VariationalBound:
     """The bound on the likelihood of images under a diffusion model.
 
-    The network is called once for each image and timestep; from one call come the terms
-    of both fixed variances of Ho et al. 2020, section 3.2: `"posterior"` ("fixed
-    small") and `"beta"` ("fixed large"). Where t = 0 the variance is the one at t = 1,
-    since the posterior's own is 0 there, and a likelihood with it is meaningless.
+    One call of the network per image and timestep gives the terms for both fixed
+    variances of Ho et al. 2020, section 3.2: `"posterior"` ("fixed small") and `"beta"`
+    ("fixed large"). At t = 0, where the posterior's variance is 0 and a likelihood
+    would be meaningless, both use its value at t = 1.
 
     Args:
         denoiser: The `Denoiser` of the model.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239), section 3.3
-        - [Nichol and Dhariwal, 2021](https://arxiv.org/abs/2102.09672), whose code's
-          decoder, variance at t = 0 and clipping these are
+        - [Nichol and Dhariwal, 2021](https://arxiv.org/abs/2102.09672): decoder,
+          variance at t = 0 and clipping follow their code
     """
 
     def __init__(self, denoiser):
         self.denoiser = denoiser
         self.diffusion = diffusion = denoiser.diffusion
-        variance = np.asarray(diffusion.posterior_variance, "float64")
-        # A process of one step has no other variance than beta.
-        first = variance[1] if len(variance) > 1 else np.float64(diffusion.betas[0])
-        tables = {
-            "posterior": variance[1:],
-            "beta": np.asarray(diffusion.betas[1:], "float64"),
-        }
+        posterior, betas = diffusion.posterior_variance, diffusion.betas
+        # With a single step, beta is the only variance there is.
+        first = posterior[1] if len(posterior) > 1 else betas[0]
         self._log_variances = {
-            name: np.float32(np.log(np.append(first, table)))
-            for name, table in tables.items()
+            name: np.float32(np.log(np.float64(np.append(first, table[1:]))))
+            for name, table in {"posterior": posterior, "beta": betas}.items()
         }
         self._compiled_terms = compile_calls(self._terms, denoiser)
 
     def terms(self, images, t, noise):
-        """L_t of each image.
+        """Compute L_t of each image.
 
         Args:
-            images: Clean images of shape `(batch, height, width, channels)` whose
-                values are k / 127.5 - 1 for a whole k from 0 to 255.
+            images: Clean images of shape `(batch, height, width, channels)`, with
+                values k / 127.5 - 1 for integers k from 0 to 255.
             t: Timesteps, shape `(batch,)`.
-            noise: Standard normal noise of the images' shape, which makes x_t.
+            noise: Standard normal noise of the images' shape, from which x_t is made.
 
         Returns:
-            A dict of one float32 array of shape `(batch,)` for each of `VARIANCES`.
+            A dict with a float32 array of shape `(batch,)` for each of `VARIANCES`.
         """
         tensors = (
             ops.convert_to_tensor(images, "float32"),
@@ -94,15 +93,15 @@ class VariationalBound:
         return dict(zip(VARIANCES, terms, strict=True))
 
     def prior(self, images):
-        """The prior term of each image: a float64 array of shape `(batch,)`."""
+        """Return the prior term of each image, a float64 array of shape `(batch,)`."""
         abar = self.diffusion.alphas_cumprod_float64[-1]
         square = abar * np.square(np.asarray(images, "float64"))
         return _bits(np.mean(0.5 * (square - abar - np.log1p(-abar)), (1, 2, 3)))
 
     def measure(self, images, seed=0, batch_size=64, verbose=1):
-        """The whole bound of images, over every timestep.
+        """Compute the whole bound of images, over every timestep.
 
-        The noise of image k at timestep t is a function of `seed`, k and t alone, the
+        The noise of image k at timestep t depends on `seed`, k and t alone, and is the
         same on all backends.
 
         Args:
@@ -115,14 +114,15 @@ class VariationalBound:
             A `Likelihood`.
 
         Raises:
-            ValueError: When there is no image, or they are no bytes.
+            ValueError: When there is no image, or the images are not uint8.
         """
         images = np.asarray(images)
-        if images.dtype != np.uint8 or not len(images):
-            raise ValueError(
-                "`images` must be one or more images as uint8. Received: "
-                f"{images.dtype} of shape {images.shape}"
-            )
+        require(
+            images.dtype == np.uint8 and len(images) > 0,
+            "`images` must be one or more images as uint8.",
+            dtype=str(images.dtype),
+            shape=images.shape,
+        )
         timesteps = self.diffusion.timesteps
         batches = full_batches(len(images), batch_size)
         terms = {name: np.zeros((len(images), timesteps)) for name in VARIANCES}
@@ -133,6 +133,7 @@ class VariationalBound:
         for some, places in batches:
             count = some.stop - some.start
             batch = to_float(images[places])
+            prior[some] = self.prior(batch)[:count]
             generators = [np.random.default_rng((seed, k)) for k in places]
             for t in reversed(range(timesteps)):
                 noise = np.stack(
@@ -142,19 +143,17 @@ class VariationalBound:
                 for name, values in at_t.items():
                     terms[name][some, t] = values[:count]
                 progress.add(1)
-            prior[some] = self.prior(batch)[:count]
         return Likelihood(terms, prior)
 
     def _terms(self, images, t, noise):
-        noisy_images = self.diffusion.q_sample(images, t, noise)
-        x_start = ops.clip(
-            self.denoiser(noisy_images, t),
-            self.diffusion.clip_min,
-            self.diffusion.clip_max,
-        )
-        mean, _, _ = self.diffusion.q_posterior(x_start, noisy_images, t)
-        true_mean, _, _ = self.diffusion.q_posterior(images, noisy_images, t)
+        diffusion = self.diffusion
+        noisy_images = diffusion.q_sample(images, t, noise)
+        x_start = self.denoiser(noisy_images, t)
+        x_start = ops.clip(x_start, diffusion.clip_min, diffusion.clip_max)
+        mean, _, _ = diffusion.q_posterior(x_start, noisy_images, t)
+        true_mean, _, _ = diffusion.q_posterior(images, noisy_images, t)
         true_log_variance = take_at(self._log_variances["posterior"], t)
+        is_first = ops.reshape(t, (-1, 1, 1, 1)) == 0
         results = []
         for name in VARIANCES:
             log_variance = take_at(self._log_variances[name], t)
@@ -162,14 +161,13 @@ class VariationalBound:
                 true_mean, true_log_variance, mean, log_variance
             )
             decoder = -discretised_log_likelihood(images, mean, 0.5 * log_variance)
-            is_first = ops.reshape(t, (-1, 1, 1, 1)) == 0
             nats = ops.where(is_first, decoder, divergence)
             results.append(_bits(ops.mean(nats, axis=(1, 2, 3))))
         return ops.stack(results)
 
 
 def gaussian_divergence(mean_1, log_variance_1, mean_2, log_variance_2):
-    """KL(N(mean_1, variance_1) || N(mean_2, variance_2)) of each value, in nats."""
+    """Return KL(N(mean_1, variance_1) || N(mean_2, variance_2)), in nats per value."""
     difference = log_variance_1 - log_variance_2
     return 0.5 * (
         ops.expm1(difference)
@@ -179,13 +177,13 @@ def gaussian_divergence(mean_1, log_variance_1, mean_2, log_variance_2):
 
 
 def discretised_log_likelihood(images, mean, log_scale):
-    """Log probability of pixels under a Gaussian whose mass is binned (equation 13).
+    """Return the log probability of pixels under a binned Gaussian (equation 13).
 
-    A pixel's bin reaches half a grey level, 1/255, to either side; those of black and
-    white reach to infinity.
+    The bin of a pixel extends half a grey level, 1/255, to either side; the bins of
+    black and white extend to infinity.
 
     Args:
-        images: Values k / 127.5 - 1 for a whole k from 0 to 255.
+        images: Values k / 127.5 - 1 for integers k from 0 to 255.
         mean: The Gaussian's mean, in the images' shape.
         log_scale: Logarithm of its standard deviation.
 
@@ -195,18 +193,14 @@ def discretised_log_likelihood(images, mean, log_scale):
     scale = ops.exp(-log_scale)
     above = _normal_cdf(scale * (images - mean + 1.0 / 255.0))
     below = _normal_cdf(scale * (images - mean - 1.0 / 255.0))
-    # Half a grey level inside the ends, for images went through float32.
+    # Half a grey level inside the ends, to allow for float32 rounding.
     above = ops.where(images > 1.0 - 1.0 / 255.0, 1.0, above)
     below = ops.where(images < -1.0 + 1.0 / 255.0, 0.0, below)
     return ops.log(ops.maximum(above - below, 1e-12))
 
 
 def _normal_cdf(x):
-    """The standard normal's distribution function, as the papers' code has it.
-
-    The tanh formula differs from the exact function by less than 4e-4. It is kept so
-    that figures can be compared with theirs to the last digit shown.
-    """
+    # The papers' tanh formula, off by less than 4e-4, so that results match theirs.
     return 0.5 * (1.0 + ops.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 

@@ -1,18 +1,19 @@
 """Memorisation: are samples copies of training images?
 
-A sample near a training image proves nothing where training images lie as near to each
-other. So a sample's distance to its nearest training image is divided by that image's
-own distance to the nearest other one: the ratio of a copy is near 0.
+Being near a training image proves nothing where training images are as near to each
+other. So a sample's distance to its nearest training image is divided by the distance
+from that image to the nearest other one. The ratio of a copy is near 0.
 """
 
 import dataclasses
 
 import numpy as np
 
+from ddpm_keras.errors import require
 from ddpm_keras.metrics.distances import blocks, squared_distances
 
-# A ratio below this counts as a copy. A convention: Yoon et al. 2023 draw the line
-# there, with the second nearest training image in place of the nearest's nearest.
+# A ratio below this counts as a copy. The threshold is a convention: Yoon et al. 2023
+# use it with the sample's second nearest training image as the divisor.
 COPY_RATIO = 1 / 3
 
 
@@ -20,13 +21,16 @@ COPY_RATIO = 1 / 3
 class Memorisation:
     """The nearest training image of each sample, and how near it is.
 
-    `nearest`: its index, shape `(num_samples,)`; `is_mirrored`: whether its mirror
-    image is meant; `distances`: how far it is; `ratios`: that over its own distance to
-    the nearest other training image.
-
-    `closer`: share of the samples with a ratio below 1; `copies`: share with one below
-    `COPY_RATIO`; `closer_expected`, `copies_expected`: the same shares for new images
-    of the training distribution, measured by leaving training images out.
+    Attributes:
+        nearest: Index of the image, shape `(num_samples,)`.
+        is_mirrored: Whether its mirror image is the nearest.
+        distances: Distance to it.
+        ratios: That distance over the image's own distance to the nearest other one.
+        closer: Share of samples with a ratio below 1.
+        copies: Share of samples with a ratio below `COPY_RATIO`.
+        closer_expected: `closer` of new images from the training distribution,
+            estimated by leaving training images out.
+        copies_expected: `copies` of such images.
     """
 
     nearest: np.ndarray
@@ -40,7 +44,7 @@ class Memorisation:
 
 
 def memorisation(training, samples, mirrored=None, seed=0):
-    """Find each sample's nearest training image and tell whether it is too near.
+    """Find each sample's nearest training image, and whether it is too near.
 
     Args:
         training: Features or pixels of the training images, shape `(num_training,
@@ -48,12 +52,12 @@ def memorisation(training, samples, mirrored=None, seed=0):
         samples: Those of the samples, shape `(num_samples, dims)`.
         mirrored: Those of the mirrored training images in the same order, where
             training mirrors images at random: a mirrored copy is a copy.
-        seed: Chooses the training images that stand in for new ones, as many as
-            there are samples or else all.
+        seed: Seed of the choice of training images that stand in for new ones: as many
+            as there are samples, or all.
 
     Returns:
-        A `Memorisation`. Training images that are equal count as one: what matters is
-        the nearest one that differs.
+        A `Memorisation`. Equal training images count as one: what matters is the
+        nearest that differs.
 
     Raises:
         ValueError: When there are fewer than 3 training images.
@@ -65,24 +69,11 @@ def memorisation(training, samples, mirrored=None, seed=0):
           Memorize"
     """
     number = len(training)
-    if number < 3:
-        raise ValueError(
-            f"3 or more training images are needed. Received: {number} of them"
-        )
+    require(number >= 3, "3 or more training images are needed.", training=number)
     points = training if mirrored is None else np.concatenate([training, mirrored])
-
-    places, distances = _nearest(samples, points, number)
-    ratios = distances / _spacing(points, number, places)
-
-    # The same for training images, each one as if training had not seen it.
-    rng = np.random.default_rng(seed)
-    left_out = rng.permutation(number)[: len(samples)]
-    left_out_places, left_out_distances = _nearest(
-        training[left_out], points, number, [left_out]
-    )
-    left_out_ratios = left_out_distances / _spacing(
-        points, number, left_out_places, [left_out]
-    )
+    places, distances, ratios = _ratios(samples, points, number)
+    left_out = np.random.default_rng(seed).permutation(number)[: len(samples)]
+    _, _, expected = _ratios(training[left_out], points, number, [left_out])
     return Memorisation(
         nearest=places % number,
         is_mirrored=places >= number,
@@ -90,24 +81,24 @@ def memorisation(training, samples, mirrored=None, seed=0):
         ratios=ratios,
         closer=float(np.mean(ratios < 1.0)),
         copies=float(np.mean(ratios < COPY_RATIO)),
-        closer_expected=float(np.mean(left_out_ratios < 1.0)),
-        copies_expected=float(np.mean(left_out_ratios < COPY_RATIO)),
+        closer_expected=float(np.mean(expected < 1.0)),
+        copies_expected=float(np.mean(expected < COPY_RATIO)),
     )
 
 
-def _spacing(points, number, places, left_out=()):
-    """Distance of the points at `places` to the nearest other, different image."""
-    _, spacing = _nearest(
-        points[places], points, number, [places % number, *left_out], different=True
-    )
-    return spacing
+def _ratios(queries, points, number, left_out=()):
+    """Return the nearest point of each query, the distance to it, and the ratio."""
+    places, distances = _nearest(queries, points, number, left_out)
+    left_out = [places % number, *left_out]
+    _, spacing = _nearest(points[places], points, number, left_out, different=True)
+    return places, distances, distances / spacing
 
 
 def _nearest(queries, points, number, left_out=(), different=False):
-    """Place and distance of each query's nearest point.
+    """Return the place and distance of each query's nearest point.
 
-    Points p and p + number are an image and its mirror image. `left_out` holds arrays
-    of one image per query that is passed over; with `different`, so are equal points.
+    Points p and p + number are an image and its mirror image. Each array of `left_out`
+    has one image per query to pass over; with `different`, so are equal points.
     """
     places = np.zeros(len(queries), int)
     squares = np.full(len(queries), np.inf)

@@ -1,4 +1,4 @@
-"""Every measure of one set of samples, each beside what it gives for real images."""
+"""Every measure of one set of samples, each beside its value for real images."""
 
 import dataclasses
 
@@ -15,9 +15,12 @@ from ddpm_keras.metrics.swd import sliced_wasserstein
 class Result:
     """A number of an evaluation.
 
-    `reference` is the same measure where nothing is wrong: of two halves of the real
-    images, or of training images left out. Errors are standard errors; `None` where
-    there is none.
+    Attributes:
+        value: The measure of the samples, or of the model.
+        error: Its standard error, or `None`.
+        reference: The same measure where nothing is wrong: between two halves of the
+            real images, or of training images left out. `None` where there is none.
+        reference_error: The standard error of that, or `None`.
     """
 
     value: float
@@ -27,7 +30,7 @@ class Result:
 
 
 def with_error(value, error):
-    """A number and its standard error as text; either may be `None`."""
+    """Format a number and its standard error; either may be `None`."""
     if value is None:
         return ""
     return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
@@ -35,9 +38,12 @@ def with_error(value, error):
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Images, uint8 `(num_images, height, width, channels)`, and their features.
+    """Images and their features.
 
-    `features` has shape `(num_images, dims)`, or is `None` where no measure needs them.
+    Attributes:
+        images: uint8 array of shape `(num_images, height, width, channels)`.
+        features: Array of shape `(num_images, dims)`, or `None` when no measure needs
+            them.
     """
 
     images: np.ndarray
@@ -47,53 +53,48 @@ class ImageSet:
         return len(self.images)
 
     def pick(self, places):
-        """The images at some places, a slice or an index array."""
+        """Return the `ImageSet` at `places`, a slice or an index array."""
         features = None if self.features is None else self.features[places]
         return ImageSet(self.images[places], features)
 
 
 def compare(metrics, real, samples, seed=0):
-    """Measure the distance of samples from real images, and of the latter's halves.
+    """Measure the distance of samples from real images, and between halves of these.
 
     Args:
-        metrics: Of `kid`, `fid`, `swd`, `prdc`; others are passed over.
-        real: `ImageSet` of real images in random order; twice as many as there are
-            samples make halves of their number.
+        metrics: Names: `kid`, `fid`, `swd`, `prdc`; others are ignored.
+        real: `ImageSet` of real images in random order; give twice as many as there are
+            samples, so that each half has as many.
         samples: `ImageSet` of samples.
-        seed: Of every random choice.
+        seed: Seed of every random choice.
 
     Returns:
         A dict of `Result`s, one or several for each metric.
     """
     half = len(real) // 2
+    halves = real.pick(slice(half)), real.pick(slice(half, 2 * half))
     results = _distances(metrics, real, samples, seed)
-    references = _distances(
-        metrics, real.pick(slice(half)), real.pick(slice(half, 2 * half)), seed
-    )
-    return {
-        name: Result(*result, *references[name]) for name, result in results.items()
-    }
+    references = _distances(metrics, *halves, seed)
+    return {name: Result(*results[name], *references[name]) for name in results}
 
 
 def _distances(metrics, real, samples, seed):
-    """A dict from names to pairs of a value and its standard error, if any."""
+    """Return a dict from names to pairs of a value and its standard error or None."""
     values = {}
     if "kid" in metrics:
         distance = kernel_distance(real.features, samples.features, seed=seed)
         values["kid"] = (distance.mean, distance.standard_error)
     if "fid" in metrics:
         values["fid"] = (frechet_distance(real.features, samples.features), None)
-    # The others depend on the number of images, and ask for as many of each set.
+    # The others depend on the number of images, and need as many of each set.
     number = slice(min(len(real), len(samples)))
     real, samples = real.pick(number), samples.pick(number)
     if "swd" in metrics:
         distances = sliced_wasserstein(real.images, samples.images, seed)
-        for level, distance in distances.items():
-            values[f"swd {level}"] = (distance, None)
+        values |= {f"swd {level}": (d, None) for level, d in distances.items()}
     if "prdc" in metrics:
-        shares = overlap(real.features, samples.features)
-        for name, share in dataclasses.asdict(shares).items():
-            values[name] = (share, None)
+        shares = dataclasses.asdict(overlap(real.features, samples.features))
+        values |= {name: (share, None) for name, share in shares.items()}
     return values
 
 
@@ -104,46 +105,39 @@ def find_copies(training, samples, mirrored=None, seed=0):
         training: `ImageSet` of all training images.
         samples: `ImageSet` of samples.
         mirrored: `ImageSet` of the mirrored training images, where training mirrors.
-        seed: Of the choice of training images left out.
+        seed: Seed of the choice of training images left out.
 
     Returns:
-        A dict of `Result`s, and a dict of a `Memorisation` each for `pixels` and
+        A dict of `Result`s, and a dict with a `Memorisation` each for `pixels` and
         `features`.
     """
-    results, findings = {}, {}
-    for space in ("pixels", "features"):
-        vectors = [
-            None if images is None else _vectors(images, space)
-            for images in (training, samples, mirrored)
-        ]
-        found = findings[space] = memorisation(*vectors, seed=seed)
-        for name in ("closer", "copies"):
-            results[f"{name} in {space}"] = Result(
-                getattr(found, name), reference=getattr(found, f"{name}_expected")
-            )
+    sets = [images for images in (training, samples, mirrored) if images is not None]
+    vectors = {
+        "pixels": [s.images.reshape(len(s), -1) for s in sets],
+        "features": [s.features for s in sets],
+    }
+    findings = {space: memorisation(*v, seed=seed) for space, v in vectors.items()}
+    results = {
+        f"{name} in {space}": Result(
+            getattr(found, name), reference=getattr(found, f"{name}_expected")
+        )
+        for space, found in findings.items()
+        for name in ("closer", "copies")
+    }
     return results, findings
 
 
-def _vectors(images, space):
-    if space == "features":
-        return images.features
-    return images.images.reshape(len(images), -1)
-
-
 def summarise_bits(likelihood):
-    """The mean bound and its standard error over images, for both variances.
-
-    Args:
-        likelihood: A `Likelihood`.
+    """Summarise a `Likelihood`: mean bound and standard error, for both variances.
 
     Returns:
-        A dict of `Result`s.
+        A dict of `Result`s; the error of a single image is `None`.
     """
     results = {}
     for variance in likelihood.terms:
         totals = likelihood.total(variance)
-        error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else None
-        results[f"bpd {variance}"] = Result(
-            float(totals.mean()), None if error is None else float(error)
-        )
+        number, error = len(totals), None
+        if number > 1:
+            error = float(totals.std(ddof=1) / np.sqrt(number))
+        results[f"bpd {variance}"] = Result(float(totals.mean()), error)
     return results

@@ -1,7 +1,7 @@
-"""Features of images: what KID, FID and the measures of neighbours compare.
+"""Features of images, which KID, FID, PRDC and the search for copies compare.
 
-A figure means nothing without the extractor that gave its features; two figures of
-different extractors cannot be compared.
+A value means nothing without the extractor of its features: values from different
+extractors cannot be compared.
 """
 
 import os
@@ -15,21 +15,21 @@ from keras import layers
 from ddpm_keras.data.batches import full_batches
 from ddpm_keras.data.pixels import shown_shape, to_float
 from ddpm_keras.denoiser import Denoiser
-from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.errors import InputError, RunError, require
 from ddpm_keras.weights import fingerprint
 
-INCEPTION_SIZE = 299  # pixels, the side that InceptionV3 was trained on
+INCEPTION_SIZE = 299  # pixels a side, as InceptionV3 was trained
 RANDOM_WIDTHS = (32, 64, 128, 256)
 
 
 class FeatureExtractor:
-    """Turns images into vectors; `load_extractor` makes one.
+    """A function from images to feature vectors; see `load_extractor`.
 
     Args:
-        name: What a figure is labelled with: network, weights and preparation.
+        name: Label for its results: network, weights and preprocessing.
         network: A `keras.Model` from float32 images in [-1, 1] of shape `(batch,
             height, width, channels)` to features of shape `(batch, dims)`.
-        batch_size: Images that go through it together.
+        batch_size: Images computed together.
 
     Call arguments:
         images: uint8 array of shape `(num_images, height, width, channels)`.
@@ -37,6 +37,9 @@ class FeatureExtractor:
 
     Returns of a call:
         A float64 array of shape `(num_images, dims)`.
+
+    Raises:
+        ValueError: On a call, when the images are not uint8 or have another size.
     """
 
     def __init__(self, name, network, batch_size=64):
@@ -48,11 +51,12 @@ class FeatureExtractor:
 
     def __call__(self, images, verbose=0):
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"`images` must be uint8 of shape (num_images, {self.image_shape}). "
-                f"Received: {images.dtype} of shape {images.shape}"
-            )
+        require(
+            images.dtype == np.uint8 and images.shape[1:] == self.image_shape,
+            f"`images` must be uint8 images of {shown_shape(self.image_shape)}.",
+            dtype=str(images.dtype),
+            shape=images.shape,
+        )
         progress = keras.utils.Progbar(
             len(images), verbose=verbose, unit_name="image", interval=0.5
         )
@@ -65,28 +69,29 @@ class FeatureExtractor:
 
 
 def load_extractor(name, image_shape):
-    """Make the extractor of a name.
+    """Make a feature extractor by name.
 
-    - `inception`: InceptionV3 of Keras Applications, globally averaged, 2,048 features,
-      with Keras' ImageNet weights, downloaded at the first use, over images resized to
-      299x299 (bilinear). Neither these weights nor the resize are those of the
-      original FID, so that its figures cannot be compared with published ones.
+    - `inception`: InceptionV3 of Keras Applications with its ImageNet weights, which
+      are downloaded on first use; 2,048 globally averaged features of images resized to
+      299x299 (bilinear). Neither weights nor resize are those of the original FID, so
+      its results cannot be compared with published ones.
     - `random:SEED`: a convolutional network with fixed random weights, 480 features,
-      the same on every backend. It needs no download, and knows no flowers: it sees
-      colours, edges and textures.
-    - A path: a U-Net of ours, as a run folder or weights file. Its features are the
-      middle block's, globally averaged, at the timestep `timesteps // 100`, of images
-      scaled as at that timestep with no noise added.
+      the same on every backend. It needs no download. It sees colours, edges and
+      textures, but no objects.
+    - A path: a run folder or weights file of this package. The features are the
+      globally averaged output of the U-Net's middle block at the timestep
+      `timesteps // 100`, for images scaled as at that timestep, with no noise added.
 
     Args:
-        name: One of these.
+        name: `inception`, `random:SEED` or a path.
         image_shape: Height, width and channels (1 or 3) of the images.
 
     Returns:
         A `FeatureExtractor`.
 
     Raises:
-        InputError: When there is no such extractor, or it takes other images.
+        InputError: When there is no such extractor, or it takes images of another
+            size.
         RunError: When weights cannot be downloaded.
     """
     if name == "inception":
@@ -112,12 +117,13 @@ def _inception(image_shape):
             input_shape=(INCEPTION_SIZE, INCEPTION_SIZE, 3),
             pooling="avg",
         )
-    except Exception as error:  # Keras raises a bare Exception, or the network's
+    except Exception as error:  # a bare Exception of Keras, or one of the download
         home = os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras"))
         folder = os.path.join(home, "models")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(
             "--features inception: cannot get Keras' InceptionV3 weights "
-            f"({_first_line(error)}); put inception_v3_weights_tf_dim_ordering_tf_"
+            f"({reason}); put inception_v3_weights_tf_dim_ordering_tf_"
             f"kernels_notop.h5 into {folder}, or use --features random:0"
         ) from error
     return FeatureExtractor(
@@ -131,21 +137,16 @@ def _random(seed, image_shape):
     image = x = keras.Input(image_shape)
     pooled = []
     for i, width in enumerate(RANDOM_WIDTHS):
-        x = layers.Conv2D(
-            width, 3, strides=1 if i == 0 else 2, padding="same", activation="relu"
-        )(x)
+        strides = 1 if i == 0 else 2
+        x = layers.Conv2D(width, 3, strides, padding="same", activation="relu")(x)
         pooled.append(layers.GlobalAveragePooling2D()(x))
     network = keras.Model(image, layers.Concatenate()(pooled))
-    # Drawn by NumPy: Keras' own generators differ from backend to backend.
+    # Drawn by NumPy: Keras' generators differ between backends.
     rng = np.random.default_rng(seed)
-    network.set_weights(
-        [
-            rng.normal(0.0, np.sqrt(2.0 / np.prod(w.shape[:-1])), w.shape)
-            if len(w.shape) == 4
-            else rng.normal(0.0, 0.1, w.shape)
-            for w in network.weights
-        ]
-    )
+    for weight in network.weights:
+        is_kernel = len(weight.shape) == 4
+        scale = np.sqrt(2.0 / np.prod(weight.shape[:-1])) if is_kernel else 0.1
+        weight.assign(rng.normal(0.0, scale, weight.shape))
     return FeatureExtractor(f"random:{seed}", network)
 
 
@@ -162,26 +163,10 @@ def _from_weights(path, image_shape):
         )
     t = denoiser.diffusion.timesteps // 100
     image = keras.Input(image_shape)
-    scale = float(denoiser.diffusion.sqrt_alphas_cumprod[t])
-    noisy_image, time = layers.Rescaling(scale)(image), _Timestep(t)(image)
-    features = denoiser.feature_model()([noisy_image, time])
+    scaled = layers.Rescaling(float(denoiser.diffusion.sqrt_alphas_cumprod[t]))(image)
+    time = keras.ops.full_like(image[:, 0, 0, 0], t, dtype="int32")
     return FeatureExtractor(
         f"{path} (middle block of the U-Net {fingerprint(denoiser.network)} at "
         f"timestep {t})",
-        keras.Model(image, features),
+        keras.Model(image, denoiser.feature_model()([scaled, time])),
     )
-
-
-class _Timestep(layers.Layer):
-    """The same timestep for each image of a batch."""
-
-    def __init__(self, t, **kwargs):
-        super().__init__(**kwargs)
-        self.t = t
-
-    def call(self, images):
-        return keras.ops.full((keras.ops.shape(images)[0],), self.t, dtype="int32")
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ from ddpm_keras.files import written_whole
 
 
 def save_bits_curve(path, likelihood):
-    """Plot the mean term of each timestep, and how the bound adds up.
+    """Plot the mean term of each timestep, and their cumulative sum.
 
     Args:
         path: The PNG to write.
@@ -31,14 +31,14 @@ def save_bits_curve(path, likelihood):
 
 
 def save_closest_pairs(path, samples, training, findings):
-    """Show the ten samples with the least ratios above their nearest training images.
+    """Draw the ten samples of the lowest ratios above their nearest training images.
 
     Args:
         path: The PNG to write.
         samples: uint8 array of shape `(num_samples, height, width, channels)`.
         training: uint8 array of the training images.
         findings: Dict from a label, such as `"pixels"`, to a `Memorisation` of these
-            samples and images; each gives two rows.
+            samples; each gives two rows.
     """
     number = min(10, len(samples))
     figure = Figure(figsize=(1.1 * number + 0.9, 2.7 * len(findings)))

@@ -14,13 +14,14 @@ RESULTS = ("metrics.json", "bpd.png", "closest_pairs.png")
 
 @dataclasses.dataclass
 class Findings:
-    """Numbers and pictures, and how they came about.
+    """Results and figures, and the conditions they were obtained under.
 
     Attributes:
-        protocol: All that the numbers depend on, plain JSON.
-        results: `Result` by name.
-        warnings: Texts.
-        pictures: What the function that draws a file takes, by the file's name.
+        protocol: Dict, as JSON has it, of all that the results depend on.
+        results: Dict from names to `Result`s.
+        warnings: List of texts.
+        pictures: Dict from the file name of a figure to the arguments, after its path,
+            of the function that draws it.
     """
 
     protocol: dict
@@ -45,7 +46,7 @@ class Findings:
             "reference: two halves of the real images; for nn, training images left out"
         )
 
-        for name in RESULTS:  # of an evaluation that this one writes over
+        for name in RESULTS:  # of an earlier evaluation
             (out / name).unlink(missing_ok=True)
         savers = {"bpd.png": save_bits_curve, "closest_pairs.png": save_closest_pairs}
         for name, content in self.pictures.items():

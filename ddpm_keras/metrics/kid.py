@@ -1,21 +1,22 @@
 """Kernel distance between two sets of features (KID).
 
 Bińkowski et al. 2018 (https://arxiv.org/abs/1801.01401): the squared maximum mean
-discrepancy with the polynomial kernel k(x, y) = (x . y / dims + 1)^3. Its unbiased
-estimate has the same expectation at every number of images, so that figures from 256
-and from 50,000 images can be compared; those from few images have larger errors.
+discrepancy with the polynomial kernel k(x, y) = (x . y / dims + 1)^3. The estimate is
+unbiased, so values from 256 and from 50,000 images can be compared; fewer images only
+make the error larger.
 """
 
 import dataclasses
 
 import numpy as np
 
+from ddpm_keras.errors import require
 from ddpm_keras.metrics.distances import blocks
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelDistance:
-    """The mean over subsets and the standard error of that mean."""
+    """The mean over subsets, and its standard error."""
 
     mean: float
     standard_error: float
@@ -23,23 +24,23 @@ class KernelDistance:
 
 
 def kernel_distance(features_1, features_2, subset_size=None, num_subsets=100, seed=0):
-    """KID: the squared discrepancy, averaged over random subsets.
+    """Compute KID: the squared discrepancy, averaged over random subsets.
 
     The standard error is that of the whole sets' estimate, by the jackknife that
-    deletes all but a subset: the subsets overlap, so that their spread over
+    deletes all but a subset. As the subsets overlap, their spread over
     sqrt(num_subsets) would go to 0 with more of them, whatever the images.
 
     Args:
         features_1: Array of shape `(num_images_1, dims)`.
         features_2: Array of shape `(num_images_2, dims)`.
         subset_size: Images of each set in a subset, at least 2 and below the size of
-            the smaller set. Default: half of that, at most 1,000.
-        num_subsets: How many subsets.
+            the smaller set. Default: half of that size, at most 1,000.
+        num_subsets: Number of subsets.
         seed: Seed of the choice of subsets.
 
     Returns:
-        A `KernelDistance`. It may be negative, as 0 is in the middle of the estimates
-        for two sets from one distribution.
+        A `KernelDistance`. The mean may be negative: for two sets from one distribution
+        its expectation is 0.
 
     Raises:
         ValueError: When there are too few images for the subsets, or the dims differ.
@@ -54,11 +55,12 @@ def kernel_distance(features_1, features_2, subset_size=None, num_subsets=100, s
     smaller = min(len(features_1), len(features_2))
     if subset_size is None:
         subset_size = min(1000, smaller // 2)
-    if not 2 <= subset_size < smaller:
-        raise ValueError(
-            "`subset_size` must be at least 2 and below the number of images of the "
-            f"smaller set. Received: subset_size={subset_size}, {smaller} images"
-        )
+    require(
+        2 <= subset_size < smaller,
+        "`subset_size` must be at least 2 and below the number of images of the "
+        f"smaller set, {smaller}.",
+        subset_size=subset_size,
+    )
     rng = np.random.default_rng(seed)
     values = squared_discrepancies(
         features_1,
@@ -73,13 +75,13 @@ def kernel_distance(features_1, features_2, subset_size=None, num_subsets=100, s
 
 
 def squared_discrepancies(x, y, in_x, in_y):
-    """The unbiased estimate of MMD^2 with the cubic kernel (equation 4) of subsets.
+    """Compute the unbiased estimate of MMD^2 (equation 4) for each subset.
 
     Args:
         x: float64 array of shape `(num_1, dims)`.
         y: float64 array of shape `(num_2, dims)`.
         in_x: Which rows of `x` are in which subset: array of zeros and ones, shape
-            `(num_1, num_subsets)`, two ones or more in each column.
+            `(num_1, num_subsets)`, with two or more ones in each column.
         in_y: The same for `y`.
 
     Returns:
@@ -88,12 +90,13 @@ def squared_discrepancies(x, y, in_x, in_y):
     Raises:
         ValueError: When the dims differ.
     """
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            "Both sets need features of one length. Received: shapes "
-            f"{x.shape} and {y.shape}"
-        )
-    # Every kernel value is computed once, however many subsets it is in.
+    require(
+        x.shape[1] == y.shape[1],
+        "Both sets need features of one length.",
+        x=x.shape,
+        y=y.shape,
+    )
+    # Each kernel value is computed once, however many subsets it is in.
     cross = _sums(x, y, in_x, in_y) / (in_x.sum(0) * in_y.sum(0))
     within = 0.0
     for a, in_a in ((x, in_x), (y, in_y)):
@@ -104,7 +107,7 @@ def squared_discrepancies(x, y, in_x, in_y):
 
 
 def _sums(x, y, in_x, in_y):
-    """The kernel's sum over the pairs of each subset."""
+    """Sum the kernel over the pairs of each subset."""
     sums = 0.0
     for first, some in blocks(x):
         kernel = _cube(some @ y.T / x.shape[1] + 1.0)

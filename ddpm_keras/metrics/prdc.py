@@ -1,19 +1,27 @@
 """Precision, recall, density and coverage: do samples and real images overlap?
 
-Every image of a set has a ball around its features that reaches to its k-th nearest
-neighbour in the same set; the balls stand for the region where that set lies.
+Each image has a ball around its features that reaches to its k-th nearest neighbour in
+the same set. The balls of a set stand for the region where it lies.
 """
 
 import dataclasses
 
 import numpy as np
 
+from ddpm_keras.errors import require
 from ddpm_keras.metrics.distances import blocks, squared_distances
 
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Precision, recall and coverage are in [0, 1]; density may be above 1."""
+    """How two sets overlap; all in [0, 1] except density, which may be above 1.
+
+    Attributes:
+        precision: Share of samples inside a ball of a real image.
+        recall: Share of real images inside a ball of a sample.
+        density: Mean number of real balls that a sample is in, over k.
+        coverage: Share of real balls with a sample inside.
+    """
 
     precision: float
     recall: float
@@ -24,15 +32,13 @@ class Overlap:
 def overlap(real_features, sample_features, k=5):
     """Compare where two sets of features lie.
 
-    `precision`: share of the samples inside a ball of the real images; `recall`: share
-    of the real images inside a ball of the samples; `density`: real balls that a sample
-    is in, over k; `coverage`: share of the real balls with a sample inside. Two sets of
-    one distribution and size give a coverage of about 1 - 2^-k and a density of 1.
+    Two sets from one distribution and of one size have a density of about 1 and a
+    coverage of about 1 - 2^-k.
 
     Args:
         real_features: Array of shape `(num_real, dims)`.
-        sample_features: Array of shape `(num_samples, dims)`; as many as there are real
-            ones, for all four depend on the numbers.
+        sample_features: Array of shape `(num_samples, dims)`; best as many as there are
+            real ones, as all four measures depend on the numbers.
         k: Which neighbour's distance is the radius.
 
     Returns:
@@ -46,16 +52,18 @@ def overlap(real_features, sample_features, k=5):
           recall
         - [Naeem et al., 2020](https://arxiv.org/abs/2002.09797), density and coverage
     """
-    if min(len(real_features), len(sample_features)) <= k:
-        raise ValueError(
-            f"Sets of more than k={k} images are needed. Received: "
-            f"{len(real_features)} and {len(sample_features)}"
-        )
+    num_real, num_samples = len(real_features), len(sample_features)
+    require(
+        min(num_real, num_samples) > k,
+        f"Sets of more than k={k} images are needed.",
+        real_features=num_real,
+        sample_features=num_samples,
+    )
     real_radii = _radii(real_features, k)
     sample_radii = _radii(sample_features, k)
-    balls_around = np.zeros(len(sample_features))  # real balls that a sample is in
-    is_recalled = np.zeros(len(real_features), bool)
-    is_covered = np.zeros(len(real_features), bool)
+    balls_around = np.zeros(num_samples)  # real balls that a sample is in
+    is_recalled = np.zeros(num_real, bool)
+    is_covered = np.zeros(num_real, bool)
     for i, some_real in blocks(real_features):
         real = slice(i, i + len(some_real))
         for j, some_samples in blocks(sample_features):
@@ -74,12 +82,12 @@ def overlap(real_features, sample_features, k=5):
 
 
 def _radii(features, k):
-    """Squared distance of each row to its k-th nearest other row."""
+    """Return the squared distance of each row to its k-th nearest other row."""
     radii = []
-    for first, some in blocks(features):
+    for _, some in blocks(features):
         distances = np.concatenate(
             [squared_distances(some, others) for _, others in blocks(features)], axis=1
         )
-        # A row is its own nearest, at 0: the k-th other one stands at place k.
+        # Place 0 is the row itself, so the k-th other one is at place k.
         radii.append(np.partition(distances, k, axis=1)[:, k])
     return np.concatenate(radii)

@@ -1,22 +1,23 @@
 """Sliced Wasserstein distance between the details of two sets of images (SWD).
 
-Karras et al. 2018 (https://arxiv.org/abs/1710.10196), section 5: each image becomes a
-Laplacian pyramid, each of its levels gives small patches, and the patches of two sets
-are compared along random directions. The finest level tells about sharpness and noise,
-the coarsest about large shapes and colour. No network is needed.
+Karras et al. 2018 (https://arxiv.org/abs/1710.10196), section 5: small patches are cut
+from each level of an image's Laplacian pyramid, and the patches of two sets are
+compared along random directions. The finest level shows sharpness and noise, the
+coarsest large shapes and colour. No network is needed.
 
-In one point this departs from the paper, which brings the patches of both sets to mean
-0 and standard deviation 1, each by its own numbers: here both use the numbers of the
-real images. Otherwise a colour cast, low contrast or blur would not count.
+One point departs from the paper, which scales the patches of each set by that set's own
+mean and standard deviation. Here both sets are scaled by those of the real images;
+otherwise a colour cast, low contrast or blur would not count.
 """
 
 import numpy as np
 
 from ddpm_keras.data.pixels import to_float
+from ddpm_keras.errors import require
 
 PATCH_SIZE = 7
 PATCHES_PER_IMAGE = 128
-DIRECTIONS = 128  # the paper's code repeats this four times, for little
+DIRECTIONS = 128  # the paper's code uses four times as many, to little effect
 SMALLEST_LEVEL = 16  # pixels: a level of 2 * 16 or more is halved once more
 IMAGE_BLOCK = 256  # images at a time
 
@@ -24,11 +25,11 @@ BINOMIAL = np.array([1, 4, 6, 4, 1], "float32") / 16.0
 
 
 def sliced_wasserstein(real_images, sample_images, seed=0):
-    """The distance at each level of the pyramid, times 1,000 as in the paper.
+    """Compute the distance at each level of the pyramid, times 1,000 as in the paper.
 
-    Both sets are cut at the same places and along the same directions, so that equal
-    sets give exactly 0. The distance of two sets from one distribution is above 0, the
-    more so the fewer images there are: compare figures of equal numbers only.
+    Both sets are cut at the same places and projected on the same directions, so equal
+    sets give exactly 0. For two sets from one distribution it is above 0, the more so
+    the fewer images there are: compare values of equal numbers of images only.
 
     Args:
         real_images: uint8 array of shape `(num_images, height, width, channels)`, of
@@ -37,8 +38,8 @@ def sliced_wasserstein(real_images, sample_images, seed=0):
         seed: Seed of places and directions.
 
     Returns:
-        A dict of floats: one for each level, named such as `"32x32"`, fine to coarse,
-        and their `"mean"`.
+        A dict of floats: one for each level, such as `"32x32"`, fine to coarse, and
+        their `"mean"`.
 
     Raises:
         ValueError: When the shapes differ, or there is no image.
@@ -46,11 +47,12 @@ def sliced_wasserstein(real_images, sample_images, seed=0):
     Reference:
         - [Karras et al., 2018](https://arxiv.org/abs/1710.10196), section 5
     """
-    if real_images.shape != sample_images.shape or not real_images.size:
-        raise ValueError(
-            "Two sets of images of one shape are needed. Received: shapes "
-            f"{real_images.shape} and {sample_images.shape}"
-        )
+    require(
+        real_images.shape == sample_images.shape and real_images.size > 0,
+        "Two sets of images of one shape are needed.",
+        real_images=real_images.shape,
+        sample_images=sample_images.shape,
+    )
     distances = {}
     for level, (height, width) in enumerate(level_sizes(*real_images.shape[1:3])):
         real, samples = (
@@ -65,7 +67,7 @@ def sliced_wasserstein(real_images, sample_images, seed=0):
 
 
 def level_sizes(height, width):
-    """Height and width of each level, from the full size on."""
+    """Return `(height, width)` of each level, from the full size on."""
     sizes = [(height, width)]
     while min(sizes[-1]) >= 2 * SMALLEST_LEVEL:
         sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
@@ -73,10 +75,9 @@ def level_sizes(height, width):
 
 
 def laplacian_level(images, level):
-    """One level of the Laplacian pyramid (Burt and Adelson 1983).
+    """Compute one level of the Laplacian pyramid (Burt and Adelson 1983).
 
-    All but the last level hold what is lost by halving the image; the last one holds
-    what then remains.
+    Each level holds what halving the image loses; the last one holds what remains.
 
     Args:
         images: float32 array of shape `(num_images, height, width, channels)`.
@@ -94,7 +95,7 @@ def laplacian_level(images, level):
 
 
 def _patches(images, level, rng):
-    """Patches at random places: `(num_images, places, rows, columns, channels)`."""
+    """Cut patches, `(num_images, patches, rows, columns, channels)`, at random."""
     num_images = len(images)
     height, width = level_sizes(*images.shape[1:3])[level]
     rows, columns = min(PATCH_SIZE, height), min(PATCH_SIZE, width)
@@ -113,23 +114,23 @@ def _patches(images, level, rng):
 
 
 def _normalise(real, samples):
-    """Scale both, in place, so that each channel of the real patches is standard."""
+    """Scale both in place, so that the real patches have mean 0 and variance 1."""
     axes = (0, 1, 2, 3)
     mean = real.mean(axes, dtype="float64").astype("float32")
     spread = real.std(axes, dtype="float64").astype("float32")
-    spread = np.maximum(spread, 1e-6)  # a set of flat images has none
+    spread = np.maximum(spread, 1e-6)  # flat images have none
     for patches in (real, samples):
         patches -= mean
         patches /= spread
 
 
 def _slices(real, samples, rng):
-    """Mean distance of the two sets of patches along random directions."""
+    """Return the mean distance of two sets of patches along random directions."""
     real, samples = (p.reshape(p.shape[0] * p.shape[1], -1) for p in (real, samples))
     directions = rng.standard_normal((real.shape[1], DIRECTIONS))
     directions /= np.linalg.norm(directions, axis=0)
     distances = []
-    for some in np.split(np.float32(directions.T), DIRECTIONS // 16):  # for memory
+    for some in np.split(np.float32(directions.T), DIRECTIONS // 16):  # saves memory
         # In one dimension the best transport keeps the order.
         difference = np.sort(some @ real.T) - np.sort(some @ samples.T)
         distances.append(np.abs(difference).mean(dtype="float64"))
@@ -142,14 +143,14 @@ def _halve(images):
 
 
 def _double(images, height, width):
-    """The image twice as large, `height` by `width`: zeros between pixels, blurred."""
+    """Double the size, to `height` by `width`: insert zeros between pixels, blur."""
     spread = np.zeros((len(images), height, width, images.shape[3]), "float32")
     spread[:, ::2, ::2] = 4.0 * images
     return _blur(spread)
 
 
 def _blur(images):
-    """A binomial filter along rows and columns; edges are reflected."""
+    """Apply a binomial filter along rows and columns, with reflected edges."""
     for axis in (1, 2):
         size = images.shape[axis]
         pad = [(0, 0)] * 4

@@ -1,7 +1,7 @@
-"""The networks that can be trained, by the name they have in a configuration.
+"""The networks that can be trained, by their name in a configuration.
 
-Importing this loads no Keras: a configuration is checked, and a file of weights
-compared with it, before anything is built.
+This imports no Keras: a configuration is checked, and compared with a weights file,
+before anything is built.
 """
 
 import dataclasses
@@ -14,15 +14,15 @@ from ddpm_keras.networks import unet_arguments
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What the package knows of a network.
+    """A network's record. Its three functions take the same keyword arguments.
 
     Attributes:
-        check: Raises `ArgumentError` for arguments that make no network. Its parameters
-            are the keys of the configuration that the network takes.
-        build: Takes the same arguments and returns the `keras.Model` over
-            `[image_input, time_input]`. It imports Keras when it is called.
-        expected_weights: Takes the same arguments and yields `(path, shape)` of weights
-            that tell such networks apart, for comparison with a file.
+        check: Raises `ArgumentError` for invalid arguments. Its parameters are the keys
+            of the configuration that the network takes.
+        build: Returns the `keras.Model` over `[image_input, time_input]`. It imports
+            Keras when called.
+        expected_weights: Yields `(path, shape)` of weights that identify the
+            architecture, to be compared with a file.
         feature_layer: Name of the layer whose output describes an image.
     """
 
@@ -33,6 +33,7 @@ class Network:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """Keys of the configuration that the network takes."""
         return tuple(inspect.signature(self.check).parameters)
 
 
@@ -56,7 +57,7 @@ def build_network(config: Any) -> Any:
     """Build the `keras.Model` of a `Config`, with random weights.
 
     Raises:
-        ValueError: When there is no such network, such as for an activation that Keras
-            does not know.
+        ValueError: When the network cannot be built, for example for an activation
+            that Keras does not know.
     """
     return NETWORKS[config.network].build(**config.network_arguments())

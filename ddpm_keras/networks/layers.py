@@ -1,7 +1,7 @@
 """The U-Net's building blocks as Keras layers.
 
-Weights are created in the order in which the Keras 2 example creates them, so that its
-checkpoints and `network.weights` correspond one to one.
+Weights are created in the order of the Keras 2 example, so that its checkpoints and
+`network.weights` correspond one to one.
 """
 
 import math
@@ -9,24 +9,30 @@ import math
 import keras
 from keras import layers, ops
 
+from ddpm_keras.errors import require
+
 
 def kernel_init(scale=1.0):
-    """Variance scaling (fan_avg, uniform); scale 0 stands for "almost zero", 1e-10."""
+    """Variance scaling (fan_avg, uniform); scale 0 means almost zero, 1e-10."""
     return keras.initializers.VarianceScaling(
         max(scale, 1e-10), mode="fan_avg", distribution="uniform"
     )
+
+
+def dense(units, scale=1.0, **kwargs):
+    """A dense layer whose kernel is initialised with `kernel_init(scale)`."""
+    return layers.Dense(units, kernel_initializer=kernel_init(scale), **kwargs)
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class TimeEmbedding(layers.Layer):
     """Sinusoidal embedding of integer timesteps.
 
-    The first half of the embedding holds sines, the second half cosines, at
-    frequencies from 1 down to 1/10000. Computed in float32 under every precision
-    policy, since bfloat16 cannot tell neighbouring timesteps apart.
+    Sines, then cosines, at frequencies from 1 down to 1/10000. Computed in float32
+    under every precision policy, since neighbouring timesteps are equal in bfloat16.
 
     Args:
-        dim: Size of the embedding; even, at least 4.
+        dim: Size of the embedding; even, 4 or more.
 
     Call arguments:
         t: Integer tensor of shape `(batch,)`.
@@ -34,16 +40,17 @@ class TimeEmbedding(layers.Layer):
     Returns:
         A tensor of shape `(batch, dim)`.
 
+    Raises:
+        ArgumentError: When `dim` is odd or below 4.
+
     Reference:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5
     """
 
     def __init__(self, dim, **kwargs):
         super().__init__(**kwargs)
-        if dim < 4 or dim % 2:
-            raise ValueError(
-                f"`dim` must be an even number, 4 or more. Received: dim={dim}"
-            )
+        message = "`dim` must be an even number, 4 or more."
+        require(dim >= 4 and dim % 2 == 0, message, dim=dim)
         self.dim = dim
 
     def call(self, t):
@@ -65,15 +72,14 @@ class TimeEmbedding(layers.Layer):
 class GroupNormalization(layers.GroupNormalization):
     """Keras' group normalisation, applied as one factor and one offset per channel.
 
-    Keras' layer reshapes, centres, divides and scales the whole activation in turn.
-    Here mean and variance are taken per channel, joined per group, and applied as one
-    factor and one offset per channel. Statistics are float32 under every precision
+    Mean and variance are computed per channel and combined per group, which passes over
+    the activation fewer times than Keras' layer. They are float32 under every precision
     policy.
 
     Args:
         groups: Number of groups; divides the channels.
         epsilon: Added to the variance.
-        **kwargs: Others of Keras' layer. `axis` must be the last of four.
+        **kwargs: Other arguments of Keras' layer; `axis` must be the last of four.
 
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`.
@@ -82,7 +88,7 @@ class GroupNormalization(layers.GroupNormalization):
         A tensor of the same shape, in the layer's compute dtype.
 
     Raises:
-        ValueError: When the channels are not the last of four axes.
+        ArgumentError: When the channels are not the last of four axes.
 
     Reference:
         - [Wu and He, 2018](https://arxiv.org/abs/1803.08494)
@@ -90,18 +96,12 @@ class GroupNormalization(layers.GroupNormalization):
 
     def __init__(self, groups=8, epsilon=1e-3, **kwargs):
         super().__init__(groups=groups, epsilon=epsilon, **kwargs)
-        if self.axis not in (-1, 3):
-            raise ValueError(
-                "Only channels in the last axis can be normalised. "
-                f"Received: axis={self.axis}"
-            )
+        message = "Only channels in the last axis can be normalised."
+        require(self.axis in (-1, 3), message, axis=self.axis)
 
     def build(self, input_shape):
-        if len(input_shape) != 4:
-            raise ValueError(
-                "Inputs must have shape (batch, height, width, channels). "
-                f"Received: {tuple(input_shape)}"
-            )
+        message = "Inputs must have shape (batch, height, width, channels)."
+        require(len(input_shape) == 4, message, input_shape=tuple(input_shape))
         super().build(input_shape)
 
     def call(self, inputs):
@@ -113,10 +113,10 @@ class GroupNormalization(layers.GroupNormalization):
 
 
 def _normalise(groups, epsilon):
-    """Group normalisation of `x, gamma, beta`, with its gradient in closed form.
+    """Return a function of `x, gamma, beta` with its gradient in closed form.
 
-    Differentiating the forward operations takes nearly twice the passes over the
-    activation, and three times the operations to trace.
+    Automatic differentiation would need nearly twice the passes over the activation,
+    and three times the operations.
     """
 
     @ops.custom_gradient
@@ -128,13 +128,13 @@ def _normalise(groups, epsilon):
             return ops.reshape(values, per_group)
 
         def spread(values):
-            """One value per group or channel, to multiply the activation with."""
+            """Broadcast values per group or channel against the activation."""
             values = ops.broadcast_to(values, ops.shape(mean))
             return ops.cast(ops.reshape(values, per_channel), x.dtype)
 
         x32 = ops.cast(x, "float32")
         mean, variance = (grouped(m) for m in ops.moments(x32, axes=(1, 2)))
-        # Variance of a group: within its channels, and between their means.
+        # A group's variance: within its channels, and between their means.
         group_mean = ops.mean(mean, axis=-1, keepdims=True)
         group_variance = ops.mean(
             variance + ops.square(mean - group_mean), axis=-1, keepdims=True
@@ -146,7 +146,7 @@ def _normalise(groups, epsilon):
         def gradient(*args, upstream=None):
             dy = args[0] if upstream is None else upstream
             dy32 = ops.cast(dy, "float32")
-            # Sums over pixels, per channel: all that the statistics' share needs.
+            # Sums over pixels, per channel.
             dy_sum = grouped(ops.sum(dy32, axis=(1, 2)))
             dy_x_sum = grouped(ops.sum(dy32 * x32, axis=(1, 2)))
             dy_centred_sum = dy_x_sum - group_mean * dy_sum
@@ -170,8 +170,8 @@ def _normalise(groups, epsilon):
 class AttentionBlock(layers.Layer):
     """Single-head self-attention over all pixels.
 
-    The result is added to the *normalised* input, not to the input itself: the
-    published weights were trained so and only work so.
+    The result is added to the *normalised* input, not to the input itself, as in the
+    Keras example; its weights work no other way.
 
     Args:
         units: Width of the features; equal to the input's channels.
@@ -190,10 +190,10 @@ class AttentionBlock(layers.Layer):
         self.norm_groups = norm_groups
         policy = self.dtype_policy
         self.norm = GroupNormalization(norm_groups, name="norm", dtype=policy)
-        self.query = _dense(units, name="query", dtype=policy)
-        self.key = _dense(units, name="key", dtype=policy)
-        self.value = _dense(units, name="value", dtype=policy)
-        self.proj = _dense(units, scale=0.0, name="proj", dtype=policy)
+        self.query = dense(units, name="query", dtype=policy)
+        self.key = dense(units, name="key", dtype=policy)
+        self.value = dense(units, name="value", dtype=policy)
+        self.proj = dense(units, scale=0.0, name="proj", dtype=policy)
 
     def build(self, features_shape):
         for layer in (self.norm, self.query, self.key, self.value, self.proj):
@@ -205,8 +205,7 @@ class AttentionBlock(layers.Layer):
         pixels = ops.reshape(normalised, (-1, height * width, channels))
         query, key, value = self.query(pixels), self.key(pixels), self.value(pixels)
         scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
-        # The softmax runs in float32: its sum over all pixels overflows or rounds away
-        # in half precision.
+        # In half precision the softmax's sum over all pixels overflows or loses digits.
         scores = ops.cast(scores, "float32") * self.units**-0.5
         weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
         attended = self.proj(ops.matmul(weights, value))
@@ -246,7 +245,7 @@ class ResidualBlock(layers.Layer):
         self.activation = keras.activations.get(activation)
         policy = self.dtype_policy
         self.norm_1 = GroupNormalization(norm_groups, name="norm_1", dtype=policy)
-        self.time_dense = _dense(width, name="time_dense", dtype=policy)
+        self.time_dense = dense(width, name="time_dense", dtype=policy)
         self.conv_1 = _conv(width, 3, name="conv_1", dtype=policy)
         self.norm_2 = GroupNormalization(norm_groups, name="norm_2", dtype=policy)
         self.drop = None
@@ -263,9 +262,8 @@ class ResidualBlock(layers.Layer):
         self.norm_2.build(hidden_shape)
         self.conv_2.build(hidden_shape)
         if features_shape[-1] != self.width:
-            self.shortcut = _conv(
-                self.width, 1, name="shortcut", dtype=self.dtype_policy
-            )
+            policy = self.dtype_policy
+            self.shortcut = _conv(self.width, 1, name="shortcut", dtype=policy)
             self.shortcut.build(features_shape)
 
     def call(self, features, time_embedding, training=None):
@@ -289,10 +287,6 @@ class ResidualBlock(layers.Layer):
             "dropout": self.dropout,
             "activation": keras.activations.serialize(self.activation),
         }
-
-
-def _dense(units, scale=1.0, **kwargs):
-    return layers.Dense(units, kernel_initializer=kernel_init(scale), **kwargs)
 
 
 def _conv(width, size, scale=1.0, **kwargs):

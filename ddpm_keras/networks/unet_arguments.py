@@ -1,20 +1,20 @@
-"""What the U-Net asks of its arguments, in plain Python.
+"""Checks of the U-Net's arguments, without Keras.
 
-Kept apart from the network so that a configuration can be refused before Keras is
-imported, in the words in which `build_unet` refuses it.
+A configuration is checked before Keras is imported, and `build_unet` raises the same
+errors.
 """
 
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
-from ddpm_keras.errors import ArgumentError
+from ddpm_keras.errors import require
 
 INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def height_and_width(img_size: int | Sequence[int]) -> tuple[int, int]:
-    """Return the two sides of an image size: a pair's own, or a number twice."""
+    """Return the sides of an image size: a pair, or one number for both."""
     pair = img_size if isinstance(img_size, Sequence) else (img_size, img_size)
     return tuple(pair)
 
@@ -25,9 +25,9 @@ def expected_weights(
     num_res_blocks: int,
     **others: Any,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield path and shape of a kernel of each block, level by level.
+    """Yield path and shape of one kernel of each block, level by level.
 
-    One by one: a configuration may ask for any number of them.
+    A generator, since a configuration may ask for any number of blocks.
     """
     for level, factor in enumerate(channel_multiplier):
         width = first_conv_channels * factor
@@ -49,85 +49,77 @@ def check_unet(
     interpolation: str,
     activation: str,
 ) -> None:
-    """Raise `ArgumentError` where these arguments of `build_unet` make no network.
+    """Raise `ArgumentError` when arguments of `build_unet` are invalid.
 
-    Which activations there are, only Keras knows.
+    Only Keras can check `activation`.
     """
-    _check_counts(
-        img_channels=img_channels,
-        first_conv_channels=first_conv_channels,
-        num_res_blocks=num_res_blocks,
-        norm_groups=norm_groups,
-    )
+    for name, count in (
+        ("img_channels", img_channels),
+        ("first_conv_channels", first_conv_channels),
+        ("num_res_blocks", num_res_blocks),
+        ("norm_groups", norm_groups),
+    ):
+        message = f"{name} must be an integer, 1 or more."
+        require(_is_positive_integer(count), message, **{name: count})
     _check_levels(channel_multiplier, has_attention)
     _check_size(img_size, channel_multiplier)
-    # The first block normalises the stem's output, so the stem's width has to do
-    # even where no level is that narrow; the others are multiples of it.
-    if first_conv_channels % norm_groups:
-        raise ArgumentError(
-            "norm_groups must divide first_conv_channels, the width of the stem, and "
-            "so every level's.",
-            norm_groups=norm_groups,
-            first_conv_channels=first_conv_channels,
-        )
-    if not 0 <= dropout < 1:
-        raise ArgumentError("dropout must be 0 or more and below 1.", dropout=dropout)
-    if interpolation not in INTERPOLATIONS:
-        raise ArgumentError(
-            f"interpolation must be {' or '.join(INTERPOLATIONS)}.",
-            interpolation=interpolation,
-        )
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if not _is_positive_integer(value):
-            raise ArgumentError(
-                f"{name} must be an integer, 1 or more.", **{name: value}
-            )
+    # The first block normalises the stem's output, so its width counts even where no
+    # level is that narrow.
+    require(
+        first_conv_channels % norm_groups == 0,
+        "norm_groups must divide first_conv_channels, the width of the stem, and so "
+        "every level's.",
+        norm_groups=norm_groups,
+        first_conv_channels=first_conv_channels,
+    )
+    require(0 <= dropout < 1, "dropout must be 0 or more and below 1.", dropout=dropout)
+    require(
+        interpolation in INTERPOLATIONS,
+        f"interpolation must be {' or '.join(INTERPOLATIONS)}.",
+        interpolation=interpolation,
+    )
 
 
 def _check_levels(
     channel_multiplier: Sequence[int], has_attention: Sequence[bool]
 ) -> None:
     levels = len(channel_multiplier)
-    if levels == 0 or levels != len(has_attention):
-        raise ArgumentError(
-            "channel_multiplier and has_attention must have one entry for each "
-            f"level, but have {levels} and {len(has_attention)}.",
-            channel_multiplier=channel_multiplier,
-            has_attention=has_attention,
-        )
-    if not all(map(_is_positive_integer, channel_multiplier)):
-        raise ArgumentError(
-            "channel_multiplier must hold integers, 1 or more.",
-            channel_multiplier=channel_multiplier,
-        )
+    require(
+        levels == len(has_attention) > 0,
+        "channel_multiplier and has_attention must have one entry for each level, but "
+        f"have {levels} and {len(has_attention)}.",
+        channel_multiplier=channel_multiplier,
+        has_attention=has_attention,
+    )
+    require(
+        all(map(_is_positive_integer, channel_multiplier)),
+        "channel_multiplier must hold integers, 1 or more.",
+        channel_multiplier=channel_multiplier,
+    )
 
 
 def _check_size(
     img_size: int | Sequence[int], channel_multiplier: Sequence[int]
 ) -> None:
     sizes = height_and_width(img_size)
-    if len(sizes) != 2 or not all(map(_is_positive_integer, sizes)):
-        raise ArgumentError(
-            "img_size must be an integer, 1 or more, or a pair (height, width) of "
-            "them.",
-            img_size=img_size,
-        )
+    require(
+        len(sizes) == 2 and all(map(_is_positive_integer, sizes)),
+        "img_size must be an integer, 1 or more, or a pair (height, width) of them.",
+        img_size=img_size,
+    )
     # Every level but the last halves the image, and the way up doubles it again.
     levels = len(channel_multiplier)
     factor = 2 ** (levels - 1)
     for side, size in zip(("height", "width"), sizes, strict=True):
-        if size % factor:
-            below = size // factor * factor
-            nearest = f"{below} or {below + factor}" if below else f"{factor}"
-            raise ArgumentError(
-                f"img_size must be a multiple of {factor} for {levels} levels; the "
-                f"valid {side} nearest to {size} is {nearest}.",
-                img_size=img_size,
-                channel_multiplier=channel_multiplier,
-            )
+        below = size // factor * factor
+        nearest = f"{below} or {below + factor}" if below else f"{factor}"
+        require(
+            size == below,
+            f"img_size must be a multiple of {factor} for {levels} levels; the valid "
+            f"{side} nearest to {size} is {nearest}.",
+            img_size=img_size,
+            channel_multiplier=channel_multiplier,
+        )
 
 
 def _is_positive_integer(value: object) -> bool:

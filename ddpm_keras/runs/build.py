@@ -1,16 +1,16 @@
-"""The model of a configuration, compiled."""
+"""Compiled models and optimizers built from a configuration."""
 
 import keras
 
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.optimizers import Adam
 from ddpm_keras.networks import build_network
+from ddpm_keras.optimizers import Adam
 
 
 def check_names(config):
-    """Look up what a configuration names of Keras, before anything takes time.
+    """Check the names of Keras objects in a configuration, before anything slow.
 
     Raises:
         InputError: When Keras has no such activation or optimizer.
@@ -29,7 +29,7 @@ def check_names(config):
 
 
 def build_model(config):
-    """The compiled `DiffusionModel` of a configuration, with weights of its seed."""
+    """Return the compiled `DiffusionModel` of a `Config`, initialised with its seed."""
     keras.utils.set_random_seed(config.seed)
     policy = keras.config.dtype_policy()
     if config.mixed_precision != "none":
@@ -38,11 +38,7 @@ def build_model(config):
         network = build_network(config)
         diffusion = GaussianDiffusion(**config.diffusion_arguments())
         model = DiffusionModel(
-            network,
-            diffusion=diffusion,
-            ema=config.ema,
-            seed=config.seed,
-            name="ddpm",
+            network, diffusion=diffusion, ema=config.ema, seed=config.seed, name="ddpm"
         )
         model.compile(loss=config.loss, optimizer=build_optimizer(config))
     finally:
@@ -51,9 +47,9 @@ def build_model(config):
 
 
 def build_optimizer(config):
-    """The Keras optimizer of a configuration."""
+    """Return the Keras optimizer of a `Config`."""
     rate, steps = config.learning_rate, config.learning_rate_warmup_steps
-    if steps:  # which Keras has as a decay upwards
+    if steps:  # an upward decay from the first step's rate
         rate = keras.optimizers.schedules.PolynomialDecay(rate / steps, steps, rate)
     accumulated = config.gradient_accumulation_steps
     kind = type(keras.optimizers.get(config.optimizer))

@@ -1,4 +1,4 @@
-"""What happens between the steps of a training: grids, measures, checkpoints."""
+"""Callbacks of a training run: sample grids, metrics and checkpoints."""
 
 import contextlib
 import sys
@@ -8,35 +8,35 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ddpm_keras.runs.checkpoint import save
 from ddpm_keras.backend import read_variable, sync_variables, variables_lag_in_fit
+from ddpm_keras.data.pixels import make_grid, save_png, to_uint8
 from ddpm_keras.errors import InputError, RunError, warn
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.swd import sliced_wasserstein
-from ddpm_keras.data.pixels import make_grid, save_png, to_uint8
 from ddpm_keras.optimizers import SkipNonFinite
-from ddpm_keras.runs.stop_signal import StopSignal
+from ddpm_keras.runs.checkpoint import save
 from ddpm_keras.runs.state import state_arrays
+from ddpm_keras.runs.stop_signal import StopSignal
 from ddpm_keras.weights import RUN_WEIGHTS, save_weights
 
 BEST_WEIGHTS = "best.safetensors"
-EXTRACTOR = "random:0"  # needs no download, and any two runs can be compared
+EXTRACTOR = "random:0"  # needs no download and is the same in every run
 
 
 class SampleGrid(keras.callbacks.Callback):
-    """Saves a grid of EMA samples every few epochs, always from the same noise.
+    """Saver of a grid of EMA samples every few epochs, always from the same noise.
 
-    In a notebook the grid is shown as well.
+    In a notebook it displays the grid as well.
 
     Args:
-        folder: Where `epoch-0010.png` and so on go.
-        every: Epochs between two grids; the last epoch always has one. 0: never.
-        num_images: Images in the grid.
-        seed: Seed of the first image's noise.
-        epochs_done: Epochs that a training which goes on has behind it, when it stands
-            between two; their last grid is drawn if it is missing.
-        **options: Of `DiffusionModel.generate_images`: `sampler`, `steps` and so on.
+        folder: Folder for `epoch-0010.png` and so on.
+        every: Epochs between grids; the last epoch always has one. 0: never.
+        num_images: Images in a grid.
+        seed: Seed of the first image.
+        epochs_done: Epochs already completed when resuming at an epoch boundary; draws
+            their last grid if it is missing.
+        **options: Options of `DiffusionModel.generate_images`, such as `sampler`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.options = {"num_images": num_images, "seed": seed, **options}
 
     def path(self, epoch):
-        """Where the grid after `epoch` epochs goes."""
+        """Return the path of the grid after `epoch` epochs."""
         return self.folder / f"epoch-{epoch:04d}.png"
 
     def on_train_begin(self, logs=None):
@@ -57,8 +57,7 @@ class SampleGrid(keras.callbacks.Callback):
             self.on_epoch_end(self.epochs_done - 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        last = epoch + 1 == self.params["epochs"]
-        if not self.every or ((epoch + 1) % self.every and not last):
+        if not self.every or not _is_turn(self, epoch):
             return
         path = self.path(epoch + 1)
         grid = make_grid(self.model.generate_images(**self.options, verbose=0))
@@ -74,17 +73,16 @@ class SampleGrid(keras.callbacks.Callback):
 
 
 class MeasureSamples(keras.callbacks.Callback):
-    """Logs KID and SWD of EMA samples every few epochs, and in the last one.
+    """Logger of KID and SWD of EMA samples, every few epochs and in the last one.
 
-    Put it before `Log`, `TensorBoard` and `Checkpoints`, which take the figures
-    from the logs as `kid` and `swd`; in other epochs they are nan. It samples the same
-    seeds each time by stochastic DPM-Solver++(2M), 20 steps: most of its cost. Of the
-    real images at most twice as many as samples count, chosen at random.
+    It writes `kid` and `swd` to the logs, NaN in other epochs: put it before `Log`,
+    `TensorBoard` and `Checkpoints`. It samples the same seeds each time in 20 steps of
+    stochastic DPM-Solver++(2M), which is most of its cost, and compares them with at
+    most twice as many real images, chosen at random.
 
     Args:
-        real: uint8 images to compare with, `(num_images, height, width, channels)`.
-        config: The `Config` of the run, of which `eval_every`, `eval_images` and `seed`
-            count here.
+        real: uint8 images of shape `(num_images, height, width, channels)`.
+        config: The `Config` of the run; uses `eval_every`, `eval_images` and `seed`.
 
     Raises:
         InputError: When there are fewer than 4 real images.
@@ -107,46 +105,43 @@ class MeasureSamples(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["kid"] = logs["swd"] = float("nan")
-        last = epoch + 1 == self.params["epochs"]
-        if (epoch + 1) % self.every and not last:
+        if not _is_turn(self, epoch):
             return
-        images = to_uint8(
-            self.model.generate_images(
-                self.num_images,
-                sampler="dpmpp",
-                eta=1.0,
-                seed=self.seed,
-                verbose=0,
-            )
-        )
+        options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed, "verbose": 0}
+        images = to_uint8(self.model.generate_images(self.num_images, **options))
         logs["kid"] = kernel_distance(self._features, self._extract(images)).mean
         n = min(len(images), len(self.real))
         logs["swd"] = sliced_wasserstein(self.real[:n], images[:n])["mean"]
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Saves a run so that it can go on from any step, and its weights for sampling.
+def _is_turn(callback, epoch):
+    """Whether an epoch is the last, or one of every `callback.every`."""
+    done = epoch + 1
+    return done % callback.every == 0 or done == callback.params["epochs"]
 
-    Put it behind `Log`, whose row of an epoch must be there when the epoch's
-    checkpoint is made, and before callbacks that a signal may cut short.
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saver of checkpoints, which can be resumed at any step, and of EMA weights.
+
+    Put it after `Log`, which must write an epoch's row before the epoch's checkpoint,
+    and before callbacks that a signal may interrupt.
 
     Args:
-        folder: The run's folder: `checkpoints`, `weights.safetensors` and
-            `best.safetensors` go there. The best are those of the lowest `kid`, or
-            `val_loss` where that is not measured.
-        config: The `Config` of the run, of which `save_every` and `keep` count here.
-        steps_per_epoch: Steps of an epoch.
-        first_step: Steps done before this training.
-        facts: A dict of plain JSON that belongs to every checkpoint.
-        stop: An entered `StopSignal`. Default: one that never comes.
+        folder: The run folder, for `checkpoints`, `weights.safetensors` and
+            `best.safetensors`: the weights of the lowest `kid`, or else `val_loss`.
+        config: The `Config` of the run; uses `save_every` and `keep`.
+        steps_per_epoch: Steps per epoch.
+        first_step: Steps completed before this training.
+        facts: Dict of plain JSON to store in every checkpoint.
+        stop: An entered `StopSignal`. Default: no signal.
 
     Raises:
-        Stopped: From `fit`, after a signal; `save` is still to be called.
-        RunError: From `fit`, when no update has been finite for a while, when saving
-            failed three times in a row, or when the last save failed.
+        Stopped: From `fit`, after a signal; the caller must still call `save`.
+        RunError: From `fit`, when too many updates in a row were not finite, when
+            saving failed three times in a row, or when the last save failed.
     """
 
-    PATIENCE = 10  # steps without a finite update
+    PATIENCE = 10  # steps without a finite update before training stops
 
     def __init__(
         self, folder, config, steps_per_epoch, first_step=0, facts=None, stop=None
@@ -160,13 +155,13 @@ class Checkpoints(keras.callbacks.Callback):
         self.facts = {"best": None, **(facts or {})}
         self.stop = stop or StopSignal()
         self._saved_time = time.monotonic()
-        self._failures = 0  # checkpoints in a row that could not be saved
+        self._failures = 0  # in a row
         self._patience = min(self.PATIENCE, steps_per_epoch)
         self._metrics = None
         self._cut_short = contextlib.ExitStack()
 
     def on_train_begin(self, logs=None):
-        if self.step % self.steps_per_epoch:  # within an epoch: its running means count
+        if self.step % self.steps_per_epoch:  # keep the epoch's running means
             variables = self.model.metrics_variables
             self._metrics = [keras.ops.convert_to_numpy(v.value) for v in variables]
         self._cut_short.enter_context(self.stop.stoppable())
@@ -182,8 +177,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         if self.step % self._patience == 0:
-            # Where variables lag, to bring them up to date takes time: gradients that
-            # alone are not finite wait for the end of the epoch.
+            # Synchronising variables that lag is slow: if the loss is finite, leave
+            # non-finite gradients to the end of the epoch.
             if not variables_lag_in_fit() or not np.isfinite(float(logs["loss"])):
                 sync_variables(self.model)
                 self._refuse_divergence(logs)
@@ -198,15 +193,14 @@ class Checkpoints(keras.callbacks.Callback):
         last = epoch + 1 == self.params["epochs"]
         if last or self._is_due():
             self.save(last)
-        # What other callbacks do before the next epoch changes nothing: a signal need
-        # not wait for it.
+        # A signal may interrupt the other callbacks: they do not change the state.
         self._cut_short.enter_context(self.stop.stoppable())
 
     def on_train_end(self, logs=None):
         self._cut_short.close()
 
     def save(self, last=False):
-        """Save now, unless this step is saved; `last` makes a failure an error."""
+        """Save this step unless it is saved; with `last`, a failure is an error."""
         if self.step == self.saved_step:
             return
         try:
@@ -222,10 +216,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _keep_best(self, logs):
         measure = "kid" if "kid" in logs else "val_loss"
         value, best = float(logs.get(measure, np.nan)), self.facts["best"]
-        # After a change of the measure its first value is the best.
-        same = best is not None and best["measure"] == measure
-        better = not same or value < best["value"]
-        if np.isfinite(value) and better:
+        first = best is None or best["measure"] != measure
+        if np.isfinite(value) and (first or value < best["value"]):
             try:
                 self._save_weights(BEST_WEIGHTS)
                 self.facts["best"] = {"measure": measure, "value": value}
@@ -255,7 +247,7 @@ class Checkpoints(keras.callbacks.Callback):
             if skipped < self._patience:
                 return
             problem = f"{skipped} steps in a row had no finite gradients"
-        else:  # Keras' scaling of float16, which halves its scale with each such step
+        else:  # Keras' loss scaling of float16, halved by each such step
             scale = float(read_variable(optimizer.dynamic_scale))
             if scale >= 1.0:
                 return

@@ -1,8 +1,8 @@
-"""Checkpoints that neither a crash nor a full disk nor a worn one takes away.
+"""Checkpoints that survive crashes, full disks and bit rot.
 
-A checkpoint is a folder such as `checkpoints/step-00012000`: a safetensors file, and
-a manifest that describes it. They are written under a temporary name, forced to the
-disk and checked before they get their own; damage done later shows in the hashes.
+A checkpoint is a folder such as `checkpoints/step-00012000` with a safetensors file and
+a manifest that describes it. Both are written under a temporary name, forced to disk
+and verified before the folder gets its name. Hashes reveal later damage.
 """
 
 import contextlib
@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -21,29 +23,36 @@ from safetensors.numpy import load_file, save_file
 
 from ddpm_keras.errors import InputError, RunError
 
-FORMAT = 1  # A newer one must keep `_seal`, so that this one can tell it.
+FORMAT = 1  # newer formats must keep `_seal`, for this version to recognise them
+
+Arrays = dict[str, np.ndarray]
 
 
-def save(folder, step, arrays, facts, keep):
-    """Save a checkpoint, under `lock`, and remove the oldest ones; return its path.
+def save(
+    folder: Path | str, step: int, arrays: Arrays, facts: dict[str, Any], keep: int
+) -> Path:
+    """Save a checkpoint unless its step is saved already, and remove the oldest ones.
 
-    A step that is saved already is left as it is.
+    Call it under `lock`.
 
     Args:
-        folder: The run's folder.
-        step: The number of optimizer steps done.
-        arrays: The state, a dict of NumPy arrays by name; all numbers finite.
-        facts: What else belongs to it, a dict of plain JSON.
-        keep: How many checkpoints to leave, this one included; 1 or more.
+        folder: The run folder.
+        step: Number of optimizer steps completed.
+        arrays: The state by name; all numbers must be finite.
+        facts: Other content, as plain JSON.
+        keep: Number of checkpoints to keep, including this one; 1 or more.
+
+    Returns:
+        The path of the checkpoint.
 
     Raises:
-        RunError: When an array is not finite, or the disk is full or fails. Nothing
-            half written is left, and the other checkpoints are as they were.
+        RunError: When an array is not finite, or the disk is full or fails. No partial
+            file is left, and the other checkpoints are unchanged.
     """
     path = Path(folder, "checkpoints", f"step-{step:08d}")
     if path.exists():
         return path
-    # In C order: safetensors writes a transposed array's memory as if it were not.
+    # safetensors ignores the strides of transposed arrays: make all C-ordered.
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -58,28 +67,30 @@ def save(folder, step, arrays, facts, keep):
         ) from error
     others = [other for other in _oldest_first(folder) if other != path]
     for old in others[::-1][keep - 1 :]:
-        try:  # The name goes first, so that no half of a checkpoint ever has it.
+        try:  # rename first: no partial checkpoint may keep the name
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp")))
         except OSError as error:
             raise RunError(f"{old}: not removed ({error})") from error
     return path
 
 
-def restore(folder, warn=warnings.warn):
-    """Read the newest whole checkpoint, under `lock`.
+def restore(
+    folder: Path | str, warn: Callable[[str], Any] = warnings.warn
+) -> tuple[int, Arrays, dict[str, Any]] | None:
+    """Read the newest intact checkpoint. Call it under `lock`.
 
-    Damaged ones that are newer get names ending in `.bad`, and a warning each.
+    Newer, damaged ones are renamed to end in `.bad`, with a warning each.
 
     Args:
-        folder: The run's folder.
-        warn: A function that takes the text of a warning.
+        folder: The run folder.
+        warn: Function that takes the text of a warning.
 
     Returns:
-        `(step, arrays, facts)` as they were saved, or None when nothing was.
+        `(step, arrays, facts)` as saved, or None when there is no checkpoint.
 
     Raises:
-        InputError: When no checkpoint is whole, or a newer version of this package
-            wrote one. All of them stay as they are.
+        InputError: When no checkpoint is intact, or a newer version of this package
+            wrote one. All are left unchanged.
     """
     damaged = {}
     for path in reversed(_oldest_first(folder)):
@@ -91,7 +102,7 @@ def restore(folder, warn=warnings.warn):
         except (OSError, SafetensorError, RunError) as error:
             damaged[path] = error
             continue
-        # Only now: with all of them set aside, the next start would be a fresh one.
+        # Only now: if all were set aside, the next run would start afresh.
         for bad, error in damaged.items():
             number = len(list(bad.parent.glob(f"{bad.name}.bad*"))) or ""
             aside = bad.rename(f"{bad}.bad{number}")
@@ -107,12 +118,14 @@ def restore(folder, warn=warnings.warn):
 
 
 @contextlib.contextmanager
-def lock(folder):
-    """Hold a run's folder, an existing one, until the block or the process ends.
+def lock(folder: Path | str) -> Iterator[None]:
+    """Lock an existing run folder until the block or the process ends.
 
-    Raises `InputError`, which names the process that holds it, or what is not writable.
+    Raises:
+        InputError: When another process, which it names, holds the folder, or when the
+            folder is not writable.
     """
-    # Beside the lock, not in it: some versions of filelock empty the lock's file.
+    # A separate file: some versions of filelock empty the lock itself.
     owner = Path(folder, ".lock-owner")
     name = f"{os.uname().nodename}, pid {os.getpid()}, since {datetime.now():%F %T}"
     with contextlib.ExitStack() as held:
@@ -128,7 +141,7 @@ def lock(folder):
         yield
 
 
-def _write(path, step, arrays, facts):
+def _write(path: Path, step: int, arrays: Arrays, facts: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -148,8 +161,8 @@ def _write(path, step, arrays, facts):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check(path):
-    """The manifest of a checkpoint whose two files are as they were written."""
+def _check(path: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint, or raise a `RunError` when it is damaged."""
     text = (path / "manifest.json").read_bytes()
     try:
         manifest = json.loads(text)["manifest"]
@@ -164,28 +177,28 @@ def _check(path):
     return manifest
 
 
-def _seal(manifest):
-    """A manifest as bytes that hold their own hash: a single changed bit shows."""
+def _seal(manifest: dict[str, Any]) -> bytes:
+    """Encode a manifest with its own hash, which reveals any changed bit."""
     sha256 = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
     return json.dumps({"manifest": manifest, "sha256": sha256}, indent=1).encode()
 
 
-def _oldest_first(folder):
+def _oldest_first(folder: Path | str) -> list[Path]:
     found = Path(folder, "checkpoints").glob("step-*")
     numbered = [path for path in found if path.name[5:].isdecimal()]
     return sorted(numbered, key=lambda path: int(path.name[5:]))
 
 
-def _describe(arrays):
+def _describe(arrays: Arrays) -> dict[str, str]:
     return {name: f"{array.dtype.name} {array.shape}" for name, array in arrays.items()}
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _force_to_disk(path):
+def _force_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

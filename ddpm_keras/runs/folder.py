@@ -1,31 +1,30 @@
-"""A run's folder: numbered, never written over by accident, enough to sample from."""
+"""Run folders: numbered, never overwritten by accident, sufficient for sampling."""
 
 from pathlib import Path
 
-from ddpm_keras.config import RESUMABLE, load_config
+from ddpm_keras.config import RESUMABLE, Config, load_config
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 
 CONFIG = "config.yaml"
 
 
-def make_run_folder(config, name, run_dir=None):
-    """Make the folder of a new run and write its configuration there.
+def make_run_folder(
+    config: Config, name: str | None, run_dir: Path | str | None = None
+) -> Path:
+    """Make the folder of a new run, write its configuration there, and return it.
 
     Args:
-        config: The `Config` of the run.
-        name: The configuration's name; the run goes to `runs/NAME/001`, or the next
-            free number.
-        run_dir: A folder to use in place of that one; new or empty.
-
-    Returns:
-        The folder's `pathlib.Path`.
+        config: The configuration of the run.
+        name: Name of the configuration: the folder is `runs/NAME/001` or the next free
+            number.
+        run_dir: A new or empty folder to use instead.
 
     Raises:
-        InputError: When `run_dir` holds something, or a folder cannot be made.
+        InputError: When `run_dir` is not empty, or a folder cannot be made.
     """
     try:
-        folder = _numbered(Path("runs") / name) if run_dir is None else Path(run_dir)
+        folder = _numbered(Path("runs", name)) if run_dir is None else Path(run_dir)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CONFIG).exists():
             raise InputError(
@@ -43,17 +42,14 @@ def make_run_folder(config, name, run_dir=None):
     return folder
 
 
-def resume_run_folder(config, run_dir):
-    """Take up the folder of a run that was begun; make it if it was not.
+def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
+    """Return the folder of a run to resume; make it if the run has not begun.
 
     Args:
-        config: The `Config` to go on with. It may differ from the one in the folder in
-            the keys of `config.RESUMABLE` only. It does not replace that one yet: the
-            run may be refused for its images, or be running.
+        config: The configuration to resume with. It may differ from the stored one in
+            the keys of `config.RESUMABLE` only, and does not replace it yet: the run
+            may be refused for its images, or be running.
         run_dir: The folder.
-
-    Returns:
-        The folder's `pathlib.Path`.
 
     Raises:
         InputError: When other keys differ, or a folder cannot be made.
@@ -78,20 +74,16 @@ def resume_run_folder(config, run_dir):
     return folder
 
 
-def discard_unused(folder):
-    """Remove a run's folder that holds nothing but its configuration."""
+def discard_unused(folder: Path) -> None:
+    """Remove a run folder that holds only its configuration."""
     if {path.name for path in folder.iterdir()} <= {CONFIG, ".lock"}:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
 
 
-def write_config(folder, config):
-    """Write a run's configuration to its folder.
-
-    Raises:
-        InputError: When the folder cannot be written to.
-    """
+def write_config(folder: Path, config: Config) -> None:
+    """Write a run's configuration, or raise an `InputError` when that is impossible."""
     try:
         with written_whole(folder / CONFIG) as file:
             file.write_text(config.to_yaml())
@@ -99,15 +91,15 @@ def write_config(folder, config):
         raise _not_writable(error) from error
 
 
-def _not_writable(error):
+def _not_writable(error: OSError) -> InputError:
     return InputError(
         f"--run-dir: cannot write to {error.filename} ({error.strerror}); name a "
         "folder that you may write to"
     )
 
 
-def _numbered(parent):
-    """Make the first free one of 001, 002, ... and return it."""
+def _numbered(parent: Path) -> Path:
+    """Make and return the next free folder of 001, 002, ..."""
     parent.mkdir(parents=True, exist_ok=True)
     taken = [int(p.name) for p in parent.glob("*") if p.name.isdecimal()]
     number = max(taken, default=0) + 1
@@ -116,5 +108,5 @@ def _numbered(parent):
         try:
             folder.mkdir()
             return folder
-        except FileExistsError:  # another run took it between the look and the making
+        except FileExistsError:  # another run has just taken it
             number += 1

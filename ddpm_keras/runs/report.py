@@ -1,4 +1,4 @@
-"""`report.html`: a run on one page, its configuration, curves, grids and measures."""
+"""`report.html`: the configuration, curves, grids and metrics of a run on one page."""
 
 import html
 import json
@@ -11,12 +11,13 @@ import numpy as np
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError, warn
 from ddpm_keras.files import written_whole
-from ddpm_keras.runs.log import read_log, save_curves
 from ddpm_keras.metrics.evaluation import with_error
 from ddpm_keras.runs.folder import CONFIG
+from ddpm_keras.runs.log import read_log, save_curves
 
 REPORT = "report.html"
 MOST_GRIDS = 12
+CURVES = ("<h2>Loss</h2>", '<img src="loss.png" alt="The curves of log.csv">')
 
 STYLE = """\
 :root { color-scheme: light; }
@@ -37,15 +38,14 @@ figure { margin: 0; }
 
 
 class Report(keras.callbacks.Callback):
-    """Keeps a run's `report.html` and `loss.png` up to date.
+    """Writer of `report.html` and `loss.png`, after each new grid and at the end.
 
-    They are written after each new grid of samples and at the end of the training. Put
-    it behind `CSVLogger` and `SampleGrid`, whose files it shows. A page that cannot be
-    written, as on a full disk, is a warning: the training goes on.
+    Put it after `Log` and `SampleGrid`, whose files it shows. A failure to write is a
+    warning.
 
     Args:
-        folder: The run's folder, which holds `config.yaml`.
-        grids: The run's `SampleGrid`.
+        folder: The run folder, which must hold `config.yaml`.
+        grids: The `SampleGrid` of the run.
     """
 
     def __init__(self, folder, grids):
@@ -55,7 +55,7 @@ class Report(keras.callbacks.Callback):
         self._stale = False
 
     def on_train_begin(self, logs=None):
-        _read_config(self.folder)  # a mistake is told now, not after an epoch
+        _read_config(self.folder)  # fail now rather than after an epoch
 
     def on_epoch_end(self, epoch, logs=None):
         self._stale = True
@@ -75,15 +75,13 @@ class Report(keras.callbacks.Callback):
 
 
 def write_report(folder):
-    """Write `report.html`, and `loss.png` where `log.csv` has a row, to a run's folder.
+    """Write `report.html` to a run folder, and `loss.png` if `log.csv` has a row.
 
-    The page needs no other site and no script; its pictures are files of the folder,
-    linked by relative paths. Measures are those of `metrics.json`, in the folder or one
-    below it, as `scripts/evaluate.py` writes it.
+    The page needs no other site and no script; it links pictures by relative paths.
 
     Args:
-        folder: The run's folder: `config.yaml`, and what there is of `log.csv`,
-            `samples` and `metrics.json`.
+        folder: The run folder with `config.yaml` and any of `log.csv`, `samples`, and
+            `metrics.json`, there or one level below.
 
     Returns:
         The path of the page.
@@ -105,7 +103,7 @@ def write_report(folder):
         f"<style>\n{STYLE}</style></head><body>",
         f"<h1>{title}</h1>",
         *_summary(config, epochs, curves),
-        *_curves(curves),
+        *(CURVES if curves else []),
         *_grids(folder),
         *_measures(folder),
         *_configuration(config),
@@ -122,7 +120,7 @@ def _read_config(folder):
     return load_config(folder / CONFIG)
 
 
-# The parts of the page, each a list of lines.
+# The functions below return parts of the page as lists of lines.
 
 
 def _summary(config, epochs, curves):
@@ -139,18 +137,12 @@ def _summary(config, epochs, curves):
     return _table(rows)
 
 
-def _curves(curves):
-    if not curves:
-        return []
-    return ["<h2>Loss</h2>", '<img src="loss.png" alt="The curves of log.csv">']
-
-
 def _grids(folder):
     paths = sorted((folder / "samples").glob("epoch-*.png"))
     if not paths:
         return []
     shown = paths
-    if len(paths) > MOST_GRIDS:  # ever fewer: pictures change most at first
+    if len(paths) > MOST_GRIDS:  # ever more rarely: grids change most at first
         places = np.geomspace(1, len(paths), MOST_GRIDS).round().astype(int)
         shown = [paths[place - 1] for place in np.unique(places)]
     lines = [
@@ -188,14 +180,10 @@ def _measures(folder):
 
 
 def _results(metrics):
-    rows = [
-        (
-            name,
-            with_error(result["value"], result["error"]),
-            with_error(result["reference"], result["reference_error"]),
-        )
-        for name, result in metrics["results"].items()
-    ]
+    rows = []
+    for name, result in metrics["results"].items():
+        reference = with_error(result["reference"], result["reference_error"])
+        rows.append((name, with_error(result["value"], result["error"]), reference))
     protocol = html.escape(json.dumps(metrics["protocol"], indent=2))
     return [
         *_table(rows, ("", "model", "reference")),
@@ -222,7 +210,7 @@ def _configuration(config):
 
 
 def _table(rows, head=None):
-    """An HTML table; the first cell of each row is its heading."""
+    """Return an HTML table; the first cell of each row is its heading."""
     lines = ["<table>"]
     if head:
         lines.append("<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>")

@@ -1,4 +1,4 @@
-"""Everything that the next training step depends on, as named arrays, and back."""
+"""The state that the next training step depends on, as named arrays."""
 
 import numpy as np
 
@@ -7,16 +7,14 @@ from ddpm_keras.errors import InputError
 
 
 def state_arrays(model):
-    """The state of a compiled `DiffusionModel`, between two steps of training.
+    """Return the state of a compiled `DiffusionModel` between two training steps.
 
     Returns:
-        A dict of NumPy arrays: the weights of both networks, the optimizer's, the
-        running metrics of the epoch, and the states of all seeds. A step that was left
-        out for its infinite loss has spoilt the metrics: they are 0 then.
+        A dict of NumPy arrays: the weights of both networks and of the optimizer, the
+        running metrics of the epoch, and the states of all seeds. The metrics are 0 if
+        a skipped step with an infinite loss has spoilt them.
     """
-    arrays = {
-        name: read_variable(variable) for name, variable in _variables(model).items()
-    }
+    arrays = {name: read_variable(v) for name, v in _variables(model).items()}
     metrics = {n: a for n, a in arrays.items() if n.startswith("metrics/")}
     if not all(np.isfinite(array).all() for array in metrics.values()):
         arrays.update({name: np.zeros_like(a) for name, a in metrics.items()})
@@ -24,15 +22,15 @@ def state_arrays(model):
 
 
 def load_state(model, arrays):
-    """Set the state of a compiled `DiffusionModel`; all of it or nothing.
+    """Set the state of a compiled `DiffusionModel`, all of it or nothing.
 
     Args:
         model: The model.
-        arrays: What `state_arrays` gave for a model like it.
+        arrays: The result of `state_arrays` for an equal model.
 
     Raises:
-        InputError: When arrays are missing, left over or of another shape; the first
-            three are named.
+        InputError: When arrays are missing, left over or of another shape; names the
+            first three.
     """
     variables = _variables(model)
     wanted = {name: tuple(v.shape) for name, v in variables.items()}
@@ -52,7 +50,7 @@ def load_state(model, arrays):
 
 
 def _variables(model):
-    """All variables by part, number and name; their paths count objects, as adam_3."""
+    """Return all variables by part, number and name: their paths count objects."""
     sync_variables(model)
     parts = {
         "network": model.network.variables,

@@ -1,4 +1,4 @@
-"""A run, from its configuration to trained weights, in its folder."""
+"""A training run: from a configuration to trained weights in a run folder."""
 
 import dataclasses
 import sys
@@ -32,24 +32,23 @@ from ddpm_keras.runs.stop_signal import Stopped, StopSignal
 from ddpm_keras.samplers import configured_options
 from ddpm_keras.weights import RUN_WEIGHTS, load_weights, save_weights
 
-# With fewer images held out, samples are measured against those to train on.
+# With fewer held-out images, metrics compare samples with the training images.
 LEAST_HELD_OUT = 16
 
 
 def train(config, folder):
-    """Train in a run's folder, from its newest checkpoint if it has one.
+    """Train in a run folder, from its newest checkpoint if there is one.
 
     Args:
         config: The `Config` of the run.
-        folder: The run's folder, as `runs.folder` makes it, locked.
+        folder: The run folder, made by `runs.folder` and locked.
 
     Returns:
-        The exit status: 0, or 128 and the signal that stopped the run.
+        The exit status: 0, or 128 plus the number of the signal that stopped the run.
 
     Raises:
-        InputError: When data or keys are not possible, or the checkpoints are not
-            those to resume from.
-        RunError: When the training diverges, or nothing can be saved.
+        InputError: When the data, keys or checkpoints cannot be used.
+        RunError: When training diverges, or saving fails repeatedly.
     """
     join_hosts()
     check_names(config)
@@ -73,15 +72,15 @@ def train(config, folder):
 
 @dataclasses.dataclass
 class Run:
-    """A run with everything loaded and built: what is left is to train.
+    """A run with its data loaded and its model built.
 
     Attributes:
         config: The `Config`.
-        folder: The run's folder.
+        folder: The run folder.
         model: The compiled `DiffusionModel`.
         images: All `Images`.
-        training: Indices of those to train on.
-        held_out: Indices of those held out.
+        training: Indices of the training images.
+        held_out: Indices of the held-out images.
     """
 
     config: Config
@@ -105,7 +104,7 @@ class Run:
         if self.config.initial_weights and not first_step:
             load_weights(self.model.network, self.config.initial_weights)
             self.model.ema_network.set_weights(self.model.network.get_weights())
-        write_config(self.folder, self.config)  # only now that nothing is refused
+        write_config(self.folder, self.config)  # nothing can be refused from here on
         epochs_done, steps_done = divmod(first_step, self.steps_per_epoch)
         if not steps_done:
             self.grids.epochs_done = epochs_done
@@ -118,9 +117,9 @@ class Run:
             if not self.config.learning_rate_warmup_steps:
                 self.model.optimizer.learning_rate = self.config.learning_rate
         with StopSignal() as stop:
+            size = self.steps_per_epoch
             checkpoints = Checkpoints(
-                *(self.folder, self.config, self.steps_per_epoch),
-                *(first_step, facts, stop),
+                self.folder, self.config, size, first_step, facts, stop
             )
             try:
                 self.fit(first_step, self.callbacks(checkpoints))
@@ -138,22 +137,18 @@ class Run:
         return 0
 
     def restore(self):
-        """Set the model to the newest checkpoint of the folder, if there is one.
+        """Set the model to the newest checkpoint, if there is one.
 
         Returns:
-            The number of steps done, 0 without a checkpoint, and what the next
-            checkpoints have to keep, plain JSON: the images' hash, the machine and the
-            best loss.
+            The number of steps completed, and facts for the next checkpoints: the hash
+            of the images, the machine and the best value so far.
 
         Raises:
-            InputError: When the checkpoints are damaged, not of these images or model,
-                or not of the same step on every host.
+            InputError: When the checkpoints are damaged, belong to other images or
+                another model, or differ in step between hosts.
         """
-        facts = {
-            "images": self.images.digest(self.training),
-            "machine": _machine(),
-            "best": None,
-        }
+        digest = self.images.digest(self.training)
+        facts = {"images": digest, "machine": _machine(), "best": None}
         remove_temporary_files(self.folder)
         found = checkpoint.restore(self.folder, warn=warn)
         check_same_step(found[0] if found else 0)
@@ -167,11 +162,8 @@ class Run:
             )
         load_state(self.model, arrays)
         was, now = before["machine"], facts["machine"]
-        other = [
-            f"{key} {was.get(key)} -> {now[key]}"
-            for key in now
-            if was.get(key) != now[key]
-        ]
+        changed = [key for key in now if was.get(key) != now[key]]
+        other = [f"{key} {was.get(key)} -> {now[key]}" for key in changed]
         if other:
             warn(f"{', '.join(other)}: the run resumes, but not bit for bit as before")
         return step, {**facts, "best": before["best"]}
@@ -197,7 +189,7 @@ class Run:
         )
 
     def callbacks(self, checkpoints):
-        """List the callbacks of `fit`, in the order in which they depend on another."""
+        """Return the callbacks of `fit` in their order of dependence."""
         log_path = self.folder / "log.csv"
         callbacks = [
             Log(str(log_path), append=checkpoints.step > 0),
@@ -205,7 +197,7 @@ class Run:
             self.grids,
             Report(self.folder, self.grids),
         ]
-        if self.config.eval_every:  # first: the log takes its figures
+        if self.config.eval_every:  # before the log, which records its results
             enough = len(self.held_out) >= LEAST_HELD_OUT
             real = self.images.take(self.held_out if enough else self.training)
             callbacks.insert(0, MeasureSamples(real.pixels, self.config))
@@ -215,17 +207,17 @@ class Run:
         return callbacks
 
     def fit(self, first_step, callbacks):
-        """Run Keras' `fit` over the steps that are left."""
+        """Run the remaining steps with Keras' `fit`."""
         epoch, steps_done = divmod(first_step, self.steps_per_epoch)
         steps = self.steps_per_epoch - steps_done
-        if steps_done:  # the rest of an epoch; Keras can begin one only at its start
+        if steps_done:  # the rest of an epoch, in a `fit` of its own
             self.fit_from(epoch, steps, [*callbacks, _OneEpoch()])
             epoch += 1
         if epoch < self.config.num_epochs:
             self.fit_from(epoch, self.steps_per_epoch, callbacks)
 
     def fit_from(self, epoch, steps, callbacks):
-        """Run `fit` from the last `steps` steps of an epoch on."""
+        """Run `fit`, beginning with the last `steps` steps of an epoch."""
         config = self.config
         batches, _ = make_batches(
             self.images,
@@ -248,7 +240,7 @@ class Run:
             steps_per_epoch=steps,
             validation_data=validation,
             callbacks=callbacks,
-            shuffle=False,  # `make_batches` has done so
+            shuffle=False,  # `make_batches` has shuffled
             verbose=1 if sys.stdout.isatty() else 2,
         )
 
@@ -259,7 +251,7 @@ class _OneEpoch(keras.callbacks.Callback):
 
 
 def _machine():
-    """What may change results in their last bits."""
+    """Return what may change the last bits of results."""
     packages = ["keras", "numpy", keras.backend.backend()]
     return {
         "backend": keras.backend.backend(),

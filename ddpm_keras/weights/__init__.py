@@ -1,45 +1,50 @@
-"""Weights in files: written as safetensors, read from that and from Keras' formats.
+"""Network weights in files: written as safetensors, read from Keras formats as well.
 
-- safetensors, as `save_weights` writes it with the configuration inside, or a run
-  folder that holds it: `safetensors_file`;
-- a Keras 2 checkpoint in TensorFlow's format, by its prefix: `tf_checkpoint` reads it,
-  and `keras2` tells which array is which weight;
-- Keras 2 `.h5`: `hdf5` and `keras2`;
-- Keras 3 `.weights.h5`: `hdf5` and `keras3`.
+- safetensors with the configuration inside, also in a run folder: `safetensors_file`;
+- Keras 2 checkpoints in TensorFlow's format, by prefix: `tf_checkpoint`, `keras2`;
+- Keras 2 `.h5`: `hdf5`, `keras2`; Keras 3 `.weights.h5`: `hdf5`, `keras3`.
 
-A file may come from anyone. Nothing in it is executed or unpickled, types and sizes are
+Files are not trusted. Nothing in them is executed or unpickled, types and sizes are
 checked before data are read, and nothing is assigned unless everything fits.
 """
 
 import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import save
 
+from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 from ddpm_keras.networks import build_network
 from ddpm_keras.weights import safetensors_file
-from ddpm_keras.weights.content import find_format
-from ddpm_keras.weights.stored import check_fit, shown
+from ddpm_keras.weights.formats import find_format
+from ddpm_keras.weights.stored import Stored, check_fit, damaged, shown
 
-RUN_WEIGHTS = "weights.safetensors"  # the EMA network's, in a run folder
+if TYPE_CHECKING:
+    import keras
+
+RUN_WEIGHTS = "weights.safetensors"  # the EMA network's weights in a run folder
 
 
-def save_weights(network, path, config, dtype="float32"):
+def save_weights(
+    network: "keras.Model", path: str | Path, config: Config, dtype: str = "float32"
+) -> None:
     """Write a network's weights and its configuration to a `.safetensors` file.
 
     Args:
-        network: The `keras.Model` that `build_unet` built from `config`.
-        path: Where to. The file appears whole or not at all.
-        config: The `Config` of the run.
-        dtype: `"float32"`, or `"float16"` for half the size: 11 bits of each number.
+        network: The network, built from `config`.
+        path: The file, which appears whole or not at all.
+        config: The configuration of the run.
+        dtype: `"float32"`, or `"float16"` for half the size and 11 significant bits.
 
     Raises:
-        InputError: When a weight is beyond what float16 holds.
+        InputError: When a weight is out of float16's range.
     """
     arrays = {}
     for weight in network.weights:
@@ -52,25 +57,24 @@ def save_weights(network, path, config, dtype="float32"):
         arrays[weight.path] = np.ascontiguousarray(array, dtype)
     metadata = {"config": config.model_dump_json()}
     with written_whole(path) as temporary:
-        # Not with `save_file`, whose error on a full disk is no OSError.
+        # `save_file` would raise something other than OSError on a full disk.
         temporary.write_bytes(save(arrays, metadata))
 
 
-def load_weights(network, path):
-    """Load weights of any format above; nothing is assigned unless all of them fit.
+def load_weights(network: "keras.Model", path: str | Path) -> None:
+    """Load weights of any of these formats into a network, all of them or none.
 
     Args:
-        network: The `keras.Model` that `build_unet` returns.
+        network: The network.
         path: A weights file, a run folder that holds one, or the prefix of a
             TensorFlow checkpoint. Of a whole `DiffusionModel` the EMA network is taken.
 
     Raises:
         InputError: When the file cannot be read, or holds another network's weights;
-            the first arrays that differ are named, with both shapes.
+            the message names the first arrays that differ, with both shapes.
     """
-    path = find_weights(path)
-    with _readable(path):
-        stored = _READERS[find_format(path)](path, network)
+    with _opened(path) as (path, kind):
+        stored = _read_arrays(path, kind, network)
         check_fit(path, stored, network)
         arrays = {name: array.read() for name, array in stored.items()}
     for name, array in arrays.items():
@@ -80,50 +84,41 @@ def load_weights(network, path):
         weight.assign(arrays[weight.path])
 
 
-def load_network(path, config):
+def load_network(path: str | Path, config: Config) -> "keras.Model":
     """Build the network of a configuration and load a file's weights into it.
 
-    Args:
-        path: As for `load_weights`.
-        config: The `Config` of the network.
-
-    Returns:
-        The `keras.Model`.
-
     Raises:
-        InputError: As for `load_weights`, or when there is no such network.
+        InputError: As `load_weights`, or when there is no such network.
     """
-    path = find_weights(path)
-    with _readable(path):
-        if find_format(path) == "safetensors":
+    with _opened(path) as (path, kind):
+        if kind == "safetensors":
             safetensors_file.check_network(path, config)
     try:
         network = build_network(config)
-    except ValueError as error:  # such as an activation that Keras does not know
+    except ValueError as error:  # such as an unknown activation
         raise InputError(f"{path}: {error}") from error
     load_weights(network, path)
     return network
 
 
-def read_config(path):
-    """The `Config` that the weights of a file or run folder were trained with.
+def read_config(path: str | Path) -> Config:
+    """Read the configuration that the weights of a file or run folder belong to.
 
     Raises:
         InputError: When the file cannot be read or holds no configuration.
     """
-    path = find_weights(path)
-    with _readable(path):
-        if find_format(path) == "safetensors":
+    with _opened(path) as (path, kind):
+        if kind == "safetensors":
             return safetensors_file.read_config(path)
     raise InputError(
         f"{path}: weights of Keras hold no configuration; name one with --config"
     )
 
 
-def find_weights(path):
-    """The file that a path names: itself, or the weights in a run folder.
+def find_weights(path: str | Path) -> Path:
+    """Return the weights file that a path names, which may be in a run folder.
 
-    Of a checkpoint in TensorFlow's format, which is several files, the prefix.
+    For a checkpoint in TensorFlow's format, which is several files, this is the prefix.
 
     Raises:
         InputError: When there is none.
@@ -132,12 +127,10 @@ def find_weights(path):
     if path.is_dir():
         if (path / RUN_WEIGHTS).is_file():
             return path / RUN_WEIGHTS
-        other = (
-            "name a run folder that training has saved weights to, or a weights file"
-        )
+        other = "a run folder that training has saved weights to, or a weights file"
         for index in sorted(path.glob("*.index")):
-            other = f"name the checkpoint in it, {index.with_suffix('')}"
-        raise InputError(f"{path}: no {RUN_WEIGHTS} in this folder; {other}")
+            other = f"the checkpoint in it, {index.with_suffix('')}"
+        raise InputError(f"{path}: no {RUN_WEIGHTS} in this folder; name {other}")
     prefix = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", str(path))
     if Path(f"{prefix}.index").is_file():
         return Path(prefix)
@@ -146,53 +139,43 @@ def find_weights(path):
     return path
 
 
-def fingerprint(network):
-    """The first 12 hex digits of the SHA-256 of a network's weights."""
+def fingerprint(network: "keras.Model") -> str:
+    """Return the first 12 hex digits of the SHA-256 of a network's weights."""
     digest = hashlib.sha256()
     for weight in network.weights:
         digest.update(weight.numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
-def _read_safetensors(path, network):
-    return safetensors_file.read_safetensors(path)
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Path, str]]:
+    """Find the file of a path and its format; a file that cannot be read is refused."""
+    path = find_weights(path)
+    try:
+        yield path, find_format(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
-def _read_tensorflow(path, network):
-    from ddpm_keras.weights.keras2 import from_checkpoint
-    from ddpm_keras.weights.tf_checkpoint import read_checkpoint
+def _read_arrays(path: Path, kind: str, network: "keras.Model") -> dict[str, Stored]:
+    """Read which arrays a file holds, by the paths of the network's weights.
 
-    return from_checkpoint(read_checkpoint(path), network)
+    Arrays with no place in the network keep their names.
+    """
+    # Here, because `keras2` imports Keras.
+    from ddpm_keras.weights import hdf5, keras2, keras3, tf_checkpoint
 
-
-def _read_hdf5(path, network):
-    from ddpm_keras.weights import keras2, keras3
-    from ddpm_keras.weights.hdf5 import read_hdf5
-
-    stored, layers, names = read_hdf5(path)
+    if kind == "safetensors":
+        return safetensors_file.read_safetensors(path)
+    if kind == "tensorflow":
+        return keras2.from_checkpoint(tf_checkpoint.read_checkpoint(path), network)
+    stored, layers, names = hdf5.read_hdf5(path)
     if layers is None:
         return keras3.from_hdf5(stored, names, network)
     try:
         return keras2.from_hdf5(stored, layers, network)
     except KeyError as error:
         missing = shown(error.args[0])
-        raise InputError(
-            f"{path}: damaged, {missing} is missing; use another copy"
-        ) from error
-
-
-_READERS = {
-    "safetensors": _read_safetensors,
-    "tensorflow": _read_tensorflow,
-    "hdf5": _read_hdf5,
-}
-
-
-@contextlib.contextmanager
-def _readable(path):
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check its permissions"
-        ) from error
+        raise damaged(path, f"damaged, {missing} is missing") from error

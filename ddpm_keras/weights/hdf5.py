@@ -1,7 +1,7 @@
-"""Reads arrays from HDF5 files that may be damaged or hostile.
+"""A reader for HDF5 files that may be damaged or hostile.
 
-The HDF5 library itself never runs here: `hdf5_survey.py`, in a process with limits,
-finds out where in the file the arrays lie, and they are then read as plain bytes.
+The HDF5 library never runs in this process. A separate one with limits,
+`hdf5_survey.py`, locates the arrays in the file, which are then read as plain bytes.
 """
 
 import json
@@ -11,31 +11,30 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.weights.stored import Stored
+from ddpm_keras.weights.stored import Stored, damaged
 
 SURVEY = Path(__file__).with_name("hdf5_survey.py")
 # A backstop: the survey limits its own processor time.
 PATIENCE_SECONDS = 30
 
+Layers = list[tuple[str, list[str]]]
 
-def read_hdf5(path):
-    """The arrays of an HDF5 file.
 
-    Args:
-        path: The file.
+def read_hdf5(path: Path) -> tuple[dict[str, Stored], Layers | None, dict[str, str]]:
+    """Read which arrays an HDF5 file holds.
 
     Returns:
-        Three values: a dict from names to `Stored` arrays; of a Keras 2 file, the
-        layers in order, as pairs of a name and a list of weights' names, else `None`;
-        of a Keras 3 file, a dict from groups to the names of their layers.
+        The arrays by name; for a Keras 2 file, its layers in order with the names of
+        their weights, else None; for a Keras 3 file, the layer names by group.
 
     Raises:
-        InputError: When the file is damaged, or holds what weights do not need:
-            links, data elsewhere, chunks, compression, anything but numbers.
+        InputError: When the file is damaged, or holds what weights do not need: links,
+            external data, chunks, compression, anything but numbers.
     """
     found = _survey(path)
     if reason := found.get("refused"):
@@ -49,11 +48,11 @@ def read_hdf5(path):
     return arrays, found["layers"], found["names"]
 
 
-def _survey(path):
-    """What the survey prints, or would have printed had it lived."""
+def _survey(path: Path) -> dict[str, Any]:
+    """Run the survey; when it crashes or hangs, the file is damaged."""
     try:
         ended = subprocess.run(
-            # -P: the modules beside the program are no concern of the libraries'.
+            # -P keeps the modules beside the program out of its imports.
             [sys.executable, "-P", SURVEY, os.path.abspath(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -67,8 +66,8 @@ def _survey(path):
     return json.loads(ended.stdout)
 
 
-def _read(path, name, shape, offset):
+def _read(path: Path, name: str, shape: list[int], offset: int | None) -> np.ndarray:
     count = math.prod(shape)
     if offset is None or offset + 4 * count > os.path.getsize(path):
-        raise InputError(f"{path}: {name} has no data in the file; use another copy")
+        raise damaged(path, f"{name} has no data in the file")
     return np.fromfile(path, "<f4", count, offset=offset).reshape(shape)

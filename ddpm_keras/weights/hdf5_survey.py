@@ -1,12 +1,12 @@
-"""Tells in JSON what an HDF5 file holds: a program of its own, which `hdf5.py` runs.
+"""The program that `hdf5.py` runs to inspect an HDF5 file.
 
-The HDF5 library crashes, hangs and fills the memory on damaged files. Here that ends a
-process which has nothing to lose, with limits on its time and memory.
+On damaged files the HDF5 library can crash, hang or fill the memory. Here that only
+ends this process, whose time and memory are limited.
 
-Prints `{"refused": reason}`, or an object with
+It prints JSON: `{"refused": reason}`, or an object with
 - arrays: `{name: [dtype, shape, offset]}`;
-- layers: `[[layer, [weight, ...]], ...]`, the order that Keras 2 notes, else null;
-- names: `{group: name}`, the names of layers that Keras 3 notes.
+- layers: `[[layer, [weight, ...]], ...]` in the order of Keras 2, else null;
+- names: `{group: name}`, the layer names of Keras 3.
 """
 
 import json
@@ -16,7 +16,7 @@ import h5py
 
 SECONDS = 4
 EXTRA_BYTES = 128 * 2**20
-# The network, its average and its optimizer stay far below these.
+# A network with its average and optimizer stays far below these.
 MAX_OBJECTS = 20_000
 MAX_DEPTH = 10
 MAX_NAME_LENGTH = 500
@@ -24,16 +24,23 @@ MAX_DIMENSIONS = 8
 
 
 class Refused(Exception):
-    """What must not be in a file of weights; becomes a line to its user."""
+    """Something that a weights file must not hold; the user sees the message."""
 
 
-def survey(path):
-    # A lock would fail on some file systems, and is of no use to a reader.
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Refused(otherwise)
+
+
+def survey(path: str) -> dict:
+    """Describe the arrays of a file, without reading them."""
+    # Locks fail on some file systems, and a reader does not need one.
     with h5py.File(path, "r", locking=False) as file:
         arrays, groups = {}, {"": file}
         _walk(file, "", arrays, groups)
-        if "model_weights" in groups:  # `model.save` of Keras 2, with the optimizer's
-            arrays, groups = (_below("model_weights", d) for d in (arrays, groups))
+        if "model_weights" in groups:  # `model.save` of Keras 2 adds the optimizer
+            arrays, groups = {}, {"": groups["model_weights"]}
+            _walk(groups[""], "", arrays, groups)
         layers = _names(groups[""], "layer_names")
         if layers is not None:
             layers = [[n, _names(groups[n], "weight_names") or []] for n in layers]
@@ -45,19 +52,17 @@ def survey(path):
     return {"arrays": arrays, "layers": layers, "names": names}
 
 
-def _walk(group, path, arrays, groups):
-    """Gathers what is below a group."""
-    if path.count("/") > MAX_DEPTH:
-        raise Refused("groups within groups without end")
-    if len(group) + len(arrays) + len(groups) > MAX_OBJECTS:
-        raise Refused(f"more than {MAX_OBJECTS} objects")
+def _walk(group: h5py.Group, path: str, arrays: dict, groups: dict) -> None:
+    """Collect everything below a group."""
+    _require(path.count("/") <= MAX_DEPTH, "groups nested too deeply")
+    count = len(group) + len(arrays) + len(groups)
+    _require(count <= MAX_OBJECTS, f"more than {MAX_OBJECTS} objects")
     for name in group:
         full = f"{path}{name}"
-        if len(full) > MAX_NAME_LENGTH:
-            raise Refused(f"a name of {len(full)} characters")
-        # Asked of the library itself: `name in group` would follow the link.
-        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-            raise Refused(f"{full}, a link to elsewhere")
+        _require(len(full) <= MAX_NAME_LENGTH, f"a name of {len(full)} characters")
+        # The low-level call: `name in group` would follow the link.
+        link = group.id.links.get_info(name.encode())
+        _require(link.type == h5py.h5l.TYPE_HARD, f"{full}, a link to elsewhere")
         member = group[name]
         if isinstance(member, h5py.Group):
             groups[full] = member
@@ -68,58 +73,47 @@ def _walk(group, path, arrays, groups):
             raise Refused(f"{full}, which is no array")
 
 
-def _below(folder, members):
-    return {
-        name[len(folder) :].removeprefix("/"): member
-        for name, member in members.items()
-        if name == folder or name.startswith(f"{folder}/")
-    }
-
-
-def _describe(dataset, name):
-    """Type, shape and place of an array whose bytes lie in one piece in the file."""
-    layout = dataset.id.get_create_plist()
-    if layout.get_external_count():
-        raise Refused(f"{name}, whose data are in another file")
-    if layout.get_layout() == h5py.h5d.VIRTUAL:
-        raise Refused(f"{name}, which is made of other arrays")
-    if layout.get_layout() != h5py.h5d.CONTIGUOUS:
-        raise Refused(f"{name}, which is in chunks or compressed")
+def _describe(dataset: h5py.Dataset, name: str) -> tuple:
+    """Return type, shape and offset of an array stored in one piece in the file."""
+    creation = dataset.id.get_create_plist()
+    external, layout = creation.get_external_count(), creation.get_layout()
+    _require(not external, f"{name}, whose data are in another file")
+    _require(layout != h5py.h5d.VIRTUAL, f"{name}, which is made of other arrays")
+    in_one_piece = layout == h5py.h5d.CONTIGUOUS
+    _require(in_one_piece, f"{name}, which is in chunks or compressed")
     stored = dataset.id.get_type()
-    if stored.get_class() not in (h5py.h5t.FLOAT, h5py.h5t.INTEGER, h5py.h5t.ENUM):
-        raise Refused(f"{name}, which holds no numbers")
-    if dataset.shape is None or len(dataset.shape) > MAX_DIMENSIONS:
-        raise Refused(f"{name}, which has no usable shape")
+    numbers = h5py.h5t.FLOAT, h5py.h5t.INTEGER, h5py.h5t.ENUM
+    _require(stored.get_class() in numbers, f"{name}, which holds no numbers")
+    usable = dataset.shape is not None and len(dataset.shape) <= MAX_DIMENSIONS
+    _require(usable, f"{name}, which has no usable shape")
     exact = stored.equal(h5py.h5t.IEEE_F32LE)
     dtype = "float32" if exact else f"another type ({dataset.dtype})"
     return dtype, dataset.shape, dataset.id.get_offset()
 
 
-def _names(group, attribute):
-    """A list of names; where it is long, Keras 2 writes it in numbered parts."""
-    if attribute in group.attrs:
-        parts = [attribute]
-    else:
-        parts = []
+def _names(group: h5py.Group, attribute: str) -> list[str] | None:
+    """Read a list of names; Keras 2 writes long ones in numbered parts."""
+    parts = [attribute] if attribute in group.attrs else []
+    if not parts:
         while f"{attribute}{len(parts)}" in group.attrs:
             parts.append(f"{attribute}{len(parts)}")
     names = []
     for part in parts:
         space = group.attrs.get_id(part).get_space()
-        if space.get_simple_extent_npoints() > MAX_OBJECTS - len(names):
-            raise Refused("too many names")
+        count = len(names) + space.get_simple_extent_npoints()
+        _require(count <= MAX_OBJECTS, "too many names")
         names.extend(_text(name) for name in group.attrs[part])
     return names if parts else None
 
 
-def _text(name):
+def _text(name: str | bytes) -> str:
     name = name.decode() if isinstance(name, bytes) else name
-    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
-        raise Refused("a name that is too long, or no text")
+    usable = isinstance(name, str) and len(name) <= MAX_NAME_LENGTH
+    _require(usable, "a name that is too long, or no text")
     return name
 
 
-def _limit_time_and_memory():
+def _limit_time_and_memory() -> None:
     try:
         import resource
 
@@ -129,7 +123,7 @@ def _limit_time_and_memory():
             used = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + EXTRA_BYTES,) * 2)
     except (ImportError, OSError):
-        pass  # not on every system
+        pass  # not available on every system
 
 
 if __name__ == "__main__":
@@ -138,6 +132,6 @@ if __name__ == "__main__":
         found = survey(sys.argv[1])
     except Refused as reason:
         found = {"refused": f"holds {reason}"}
-    except Exception:  # whatever the library makes of a damaged file
+    except Exception:  # the library raises almost anything on a damaged file
         found = {"refused": "damaged"}
     print(json.dumps(found))

@@ -1,14 +1,17 @@
-"""Which array of a Keras 2 file is which weight of our network.
+"""The weights of our network in Keras 2 files.
 
-Keras 2 names layers by the order in which a program makes them, so names say little.
-But it numbers a network's layers as we do: our weights are created in the order of
-the Keras 2 example. A residual block, one layer here, is a row of layers there.
+Layer names in Keras 2 depend on what the program built before, so weights are matched
+by position: our network creates them in the order of the Keras 2 example. A residual
+block is one layer here and several there.
 """
 
 import re
 from itertools import groupby
 
+import keras
+
 from ddpm_keras.networks.layers import ResidualBlock
+from ddpm_keras.weights.stored import Stored
 
 CHECKPOINT_NAME = re.compile(
     r"(ema_network/|network/|)(layer_with_weights-\d+/(?:(?!\.OPTIMIZER_SLOT).)+)"
@@ -16,17 +19,13 @@ CHECKPOINT_NAME = re.compile(
 )
 
 
-def from_checkpoint(stored, network):
+def from_checkpoint(
+    stored: dict[str, Stored], network: keras.Model
+) -> dict[str, Stored]:
     """Name a checkpoint's arrays after the network's weights.
 
-    Args:
-        stored: What `read_checkpoint` returns, of the network, or of a whole
-            `DiffusionModel`; then `ema_network` is taken, else `network`.
-        network: The `keras.Model` that `build_unet` returns.
-
-    Returns:
-        A dict of the same arrays. One that has no place in the network keeps its name;
-        what belongs to the optimizer or to the training is left out.
+    Of a whole `DiffusionModel` those of `ema_network` are taken, or of `network` if
+    there is none.
     """
     owners = {"ema_network/": {}, "": {}, "network/": {}}
     for name, array in stored.items():
@@ -41,22 +40,16 @@ def from_checkpoint(stored, network):
     return {ours.get(name, name): array for name, array in named.items()}
 
 
-def from_hdf5(stored, layers, network):
-    """Name the arrays of a Keras 2 `.h5` file after the network's weights.
-
-    Args:
-        stored: The arrays that `read_hdf5` returns.
-        layers: The layers that it returns.
-        network: The `keras.Model` that `build_unet` returns.
-
-    Returns:
-        A dict of the same arrays. One that has no place in the network keeps its name.
+def from_hdf5(
+    stored: dict[str, Stored], layers: list[tuple[str, list[str]]], network: keras.Model
+) -> dict[str, Stored]:
+    """Name the arrays of a `.h5` file after the network's weights.
 
     Raises:
-        LookupError: When an array that a layer names is not there.
+        KeyError: When an array that a layer names is missing.
     """
-    # Layers within a layer have no names to go by either; their order is told by
-    # number, and every weight also by what it is: "kernel", "bias" and so on.
+    # By layer, position in the layer (which may hold other layers, whose names say
+    # nothing either), and kind of weight, such as "kernel" or "bias".
     ours = {
         (number, position, attribute.rpartition("/")[2]): path
         for number, layer in enumerate(_layers(network))
@@ -72,8 +65,8 @@ def from_hdf5(stored, layers, network):
     return named
 
 
-def _layers(network):
-    """The layers with weights as Keras 2 has them: lists of `(attribute, path)`."""
+def _layers(network: keras.Model) -> list[list[tuple[str, str]]]:
+    """Return the layers as in Keras 2, each a list of `(attribute, weight path)`."""
     layers = []
     for layer in network.layers:
         pairs = [(w.path.removeprefix(f"{layer.name}/"), w.path) for w in layer.weights]

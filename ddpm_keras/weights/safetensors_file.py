@@ -1,41 +1,43 @@
-"""Reads safetensors files that may be damaged or hostile.
+"""A reader for safetensors files that may be damaged or hostile.
 
-The library checks that the arrays fill the file without gaps and without overlap. What
-it does not bound is the header, nor what a configuration in it asks for.
+The library checks that the arrays fill the file without gaps or overlap. It does not
+limit the size of the header, nor of the network in the configuration.
 """
 
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
 from ddpm_keras.networks import NETWORKS
-from ddpm_keras.weights.stored import Stored
+from ddpm_keras.weights.stored import Stored, damaged
 
 # A network's header stays far below this; the library would parse 100 MB.
 MAX_HEADER_BYTES = 1_000_000
-# Beyond these, images or tables of numbers would fill the memory.
+# Beyond these, images or the tables of the diffusion would fill the memory.
 MAX_SIDE = 4096
 MAX_TIMESTEPS = 100_000
 
 
-def read_safetensors(path):
-    """The arrays of a safetensors file: a dict from names to `Stored`.
+def read_safetensors(path: Path) -> dict[str, Stored]:
+    """Read which arrays a safetensors file holds.
 
     Raises:
         InputError: When the file is damaged.
     """
     file = _open(path)
-    return {name: _stored(file, name) for name in file.keys()}
+    return {name: _describe(file, name) for name in file.keys()}
 
 
-def read_config(path):
-    """The `Config` in a safetensors file.
+def read_config(path: Path) -> Config:
+    """Read the configuration in a safetensors file.
 
     Raises:
-        InputError: When the file is damaged, holds none that is valid, or one of a
-            network so large that it cannot be the file's.
+        InputError: When the file is damaged, or holds no valid configuration, or one
+            whose images or diffusion are too large.
     """
     file = _open(path)
     text = (file.metadata() or {}).get("config")
@@ -59,12 +61,12 @@ def read_config(path):
     return config
 
 
-def check_network(path, config):
-    """Compare the network of a configuration with the arrays in a file.
+def check_network(path: Path, config: Config) -> None:
+    """Compare the network of a configuration with a file, before it is built.
 
-    Before the network is built: a small file with the configuration of a huge network
-    would take all memory. Weights are compared one by one and not counted, for a
-    configuration may ask for any number of them.
+    Otherwise a small file with the configuration of a huge network would fill the
+    memory. The first difference ends the comparison, since the configuration may ask
+    for any number of weights.
 
     Raises:
         InputError: When an expected weight is missing, or of another shape.
@@ -81,27 +83,25 @@ def check_network(path, config):
             )
 
 
-def _open(path):
+def _open(path: Path) -> safe_open:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER_BYTES:
-        raise InputError(
-            f"{path}: its header claims {length:,} bytes, above {MAX_HEADER_BYTES:,}; "
-            "use another copy"
-        )
+        claim = f"its header claims {length:,} bytes, above {MAX_HEADER_BYTES:,}"
+        raise damaged(path, claim)
     try:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
-        raise InputError(f"{path}: damaged; use another copy") from error
+        raise damaged(path) from error
 
 
-def _stored(file, name):
+def _describe(file: safe_open, name: str) -> Stored:
     found = file.get_slice(name)
     dtype = found.get_dtype()
     if dtype in ("F16", "F32"):
-        dtype = "float32"  # as which `_read` returns it
+        dtype = "float32"  # `_read` converts it
     return Stored(tuple(found.get_shape()), dtype, partial(_read, file, name))
 
 
-def _read(file, name):
+def _read(file: safe_open, name: str) -> np.ndarray:
     return file.get_tensor(name).astype("float32", copy=False)

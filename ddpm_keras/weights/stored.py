@@ -1,18 +1,22 @@
-"""An array in a file: what it is, and how to read it once it is known to fit."""
+"""Arrays in a file that are only read once they are known to fit."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ddpm_keras.errors import InputError, short
-from ddpm_keras.weights.content import TAKEN
+from ddpm_keras.weights.formats import TAKEN
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Stored(NamedTuple):
-    """What a file says of an array, before any of its data are read.
+    """Shape and type that a file states for an array, before any data are read.
 
-    `read` returns the array; it raises `InputError` where the data are damaged.
+    `read` returns the array, or raises `InputError` when the data are damaged.
     """
 
     shape: tuple[int, ...]
@@ -20,17 +24,17 @@ class Stored(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-def check_fit(path, stored, network):
+def damaged(path: str | Path, what: str = "damaged") -> InputError:
+    """Return the error for a damaged file."""
+    return InputError(f"{path}: {what}; use another copy")
+
+
+def check_fit(path: Path, stored: dict[str, Stored], network: "keras.Model") -> None:
     """Compare a file's arrays with a network's weights, before any data are read.
 
-    Args:
-        path: The file.
-        stored: A dict of `Stored`, by the paths of the network's weights.
-        network: The `keras.Model`.
-
     Raises:
-        InputError: When names, shapes or types differ. The first arrays that do are
-            named, the network's first and in its order, with both shapes.
+        InputError: When names, shapes or types differ. The message names the first
+            three arrays that do, in the network's order, with both shapes.
     """
     if not stored:
         raise InputError(f"{path}: holds no weights of such a network; {TAKEN}")
@@ -38,20 +42,19 @@ def check_fit(path, stored, network):
     found = {name: array.shape for name, array in stored.items()}
     differ = [n for n in {**wanted, **found} if wanted.get(n) != found.get(n)]
     if differ:
+        count = f"{len(differ)} arrays differ" if differ[1:] else "1 array differs"
         listed = "; ".join(
             f"{shown(name)} is {shown(found.get(name, 'missing'))}, "
             f"not {wanted.get(name, 'wanted')}"
             for name in differ[:3]
         )
-        raise InputError(
-            f"{path}: weights of another network, {len(differ)} arrays differ: {listed}"
-        )
+        raise InputError(f"{path}: weights of another network, {count}: {listed}")
     for name, array in stored.items():
         if array.dtype != "float32":
             raise InputError(f"{path}: {name} is {array.dtype}, not float32")
 
 
-def shown(value):
-    """A name or shape out of a file, fit for a terminal."""
+def shown(value: Any) -> str:
+    """Format a name or shape out of a file so that it is safe to print."""
     text = str(value)
     return short(text if text.isprintable() else repr(text))

@@ -220,11 +220,8 @@ def test_other_files_called_metrics_are_reported(run_folder, text):
 
 
 def test_folder_that_is_no_run(tmp_path):
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError, match=f"{tmp_path}: holds no config.yaml"):
         write_report(tmp_path)
-    assert str(told.value) == (
-        f"{tmp_path}: holds no config.yaml; name the folder of a run"
-    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -232,7 +229,7 @@ def test_folder_that_is_no_run(tmp_path):
 
 
 def train(callback, grids, log, epochs, first=0):
-    """What `fit` does around the callback, with its neighbours."""
+    """Call the callback and write its neighbours' files as `fit` does."""
     callback.set_params({"epochs": epochs})
     callback.on_train_begin()
     for epoch in range(first, epochs):
@@ -291,10 +288,7 @@ def test_full_disk_is_a_warning(run_folder, monkeypatch, capsys):
 
     monkeypatch.setattr(Path, "write_text", full)
     assert list(train(Report(folder, grids), grids, folder / "log.csv", 1)) == [1]
-    assert capsys.readouterr().err == (
-        f"warning: {folder}/report.html: [Errno 28] No space left on device; training "
-        "goes on\n"
-    )
+    assert capsys.readouterr().err.startswith(f"warning: {folder}/report.html: [Errno")
 
 
 def test_configuration_spoilt_in_training_is_a_warning(run_folder, capsys):

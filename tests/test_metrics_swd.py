@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from ddpm_keras.data.flowers import draw_flowers
-from ddpm_keras.metrics.swd import (
-    laplacian_level,
-    level_sizes,
-    sliced_wasserstein,
-)
+from ddpm_keras.errors import ArgumentError
+from ddpm_keras.metrics.swd import laplacian_level, level_sizes, sliced_wasserstein
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +27,14 @@ def test_equal_sets_are_0_apart(flowers):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_brighter_set_has_the_closed_form(channels):
     # Images of 16 pixels have one level, and a constant c moves each patch by c / std
-    # in all its dims. Along a random direction u that is c / std * |sum(u)|, and the
-    # mean of |sum(u)| is sqrt(dims) times the mean of |u_1|.
+    # in all its dims: by c / std * |sum(u)| along a random direction u. The mean of
+    # |sum(u)| is sqrt(dims) times the mean of |u_1|.
     rng = np.random.default_rng(0)
     images = rng.integers(0, 200, (40, 16, 16, channels), "uint8")
     dims = 49 * channels
     mean = math.gamma(dims / 2) / (math.sqrt(math.pi) * math.gamma((dims + 1) / 2))
     expected = 1000.0 * 20.0 / images.std() * math.sqrt(dims) * mean
-    # Of 128 directions, whose |sum(u)| spread by 75% of the mean: 3 standard errors.
+    # Three standard errors of 128 directions, whose |sum(u)| spread by 75%.
     found = sliced_wasserstein(images, images + np.uint8(20))
     assert found["16x16"] == pytest.approx(expected, rel=3 * 0.75 / math.sqrt(128))
 
@@ -79,8 +76,8 @@ def test_sizes_of_levels():
 
 
 def test_levels_add_up_to_the_image():
-    # Each level is what its halved image, doubled, lacks; doubled here by interpolation
-    # with the same filter, written out.
+    # Each level is what its halved image, doubled again, lacks. Here the doubling is
+    # written out as an interpolation with the same filter.
     images = np.random.default_rng(0).normal(size=(2, 32, 34, 1)).astype("float32")
     fine, coarse = laplacian_level(images, 0), laplacian_level(images, 1)
     assert coarse.shape == (2, 16, 17, 1)
@@ -94,14 +91,14 @@ def test_levels_add_up_to_the_image():
         return np.moveaxis(twice, 0, axis)
 
     whole = fine + double(double(coarse, 1), 2)
-    # Not at the far edge, where the filter reflects zeros between the pixels.
+    # Except at the far edge, where the filter reflects the zeros between pixels.
     np.testing.assert_allclose(
         whole[:, :-2, :-2], images[:, :-2, :-2], atol=1e-5, rtol=1e-4
     )
 
 
 def test_other_shapes_are_refused(flowers):
-    with pytest.raises(ValueError, match="images of one shape .* Received: shapes"):
-        sliced_wasserstein(flowers[:5], flowers[:6])
-    with pytest.raises(ValueError, match="images of one shape"):
-        sliced_wasserstein(flowers[:0], flowers[:0])
+    for real, samples in ((flowers[:5], flowers[:6]), (flowers[:0], flowers[:0])):
+        with pytest.raises(ArgumentError) as error:
+            sliced_wasserstein(real, samples)
+        assert error.value.keys == ("real_images", "sample_images")

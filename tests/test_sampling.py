@@ -7,6 +7,7 @@ from exact_noise import ExactNoise, network_of
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import ArgumentError
 from ddpm_keras.samplers import Steps, make_steps
 from ddpm_keras.sampling import ReverseProcess
 
@@ -247,18 +248,18 @@ def test_more_images_of_the_same_batch_size_compile_nothing():
 
 
 @pytest.mark.parametrize(
-    "arguments, received",
+    "arguments, keys",
     [
-        (dict(num_images=0), "num_images=0, batch_size=64"),
-        (dict(batch_size=0), "num_images=16, batch_size=0"),
-        (dict(sampler="euler"), "sampler='euler'"),
-        (dict(steps=13), "steps=13"),
-        (dict(seed=None), "seed=None"),
-        (dict(seed=-1), "seed=-1"),
-        (dict(seed=2**31 - 15), "seed=2147483633"),
+        (dict(num_images=0), "num_images batch_size"),
+        (dict(batch_size=0), "num_images batch_size"),
+        (dict(sampler="euler"), "sampler"),
+        (dict(steps=13), "steps"),
+        (dict(seed=None), "seed"),
+        (dict(seed=-1), "seed"),
+        (dict(seed=2**31 - 15), "seed"),
     ],
 )
-def test_wrong_arguments_raise(process, arguments, received):
-    with pytest.raises(ValueError) as error:
+def test_invalid_arguments_are_named(process, arguments, keys):
+    with pytest.raises(ArgumentError) as error:
         process.generate_images(verbose=0, **arguments)
-    assert str(error.value).endswith(f"Received: {received}")
+    assert error.value.keys == tuple(keys.split())

@@ -1,4 +1,4 @@
-"""Pixels, grids, PNG files, and image files of all kinds as pixels."""
+"""Conversion of pixels, grids, and image files of all kinds."""
 
 import errno
 import os
@@ -26,14 +26,14 @@ from ddpm_keras.data.pixels import (
 )
 
 
-def test_every_byte_comes_back():
+def test_every_byte_survives_a_round_trip():
     pixels = np.arange(256, dtype="uint8").reshape(4, 8, 8)
     again = to_uint8(pixels.astype("float32") / 127.5 - 1)
     assert again.dtype == np.uint8
     np.testing.assert_array_equal(again, pixels)
 
 
-def test_values_are_rounded_not_cut_off():
+def test_values_are_rounded_not_truncated():
     steps = np.array([0.0, 0.4, 0.6, 99.4, 99.6, 254.4, 254.6, 255.0])
     nearest = [0, 0, 1, 99, 100, 254, 255, 255]
     np.testing.assert_array_equal(to_uint8(steps / 127.5 - 1), nearest)
@@ -164,8 +164,8 @@ def test_resized_image_is_the_triangle_filters():
     np.testing.assert_allclose(image, wanted, atol=0.51)
 
 
-def test_fine_pattern_becomes_grey_and_not_a_coarse_one():
-    # Each third pixel of this checkerboard is a checkerboard again.
+def test_fine_pattern_becomes_grey_without_aliasing():
+    # Every third pixel of this checkerboard is a checkerboard again.
     rows, columns = np.indices((48, 48))
     pixels = np.where((rows + columns) % 2, 255, 0).astype("uint8")
     assert set(pixels[1::3, 1::3].flat) == {0, 255}
@@ -173,21 +173,21 @@ def test_fine_pattern_becomes_grey_and_not_a_coarse_one():
     assert 120 < image.min() and image.max() < 136
 
 
-def test_nothing_from_outside_the_cut_bleeds_in():
+def test_nothing_outside_the_crop_bleeds_in():
     pixels = np.full((30, 50, 3), (0, 255, 0), "uint8")
     pixels[:, 10:40] = (200, 30, 90)
     image = fitted(pixels, img_size=7)
     np.testing.assert_array_equal(image, np.full((7, 7, 3), (200, 30, 90)))
 
 
-def test_very_long_images_are_cut_too():
+def test_very_long_images_are_cropped_too():
     for sides in ((1, 500), (500, 1), (1, 1)):
         pixels = np.full((*sides, 3), 77, "uint8")
         for img_size in (4, [2, 9], [9, 2]):
             assert (fitted(pixels, img_size=img_size) == 77).all()
 
 
-def test_colour_and_grey_become_what_is_asked_for():
+def test_colour_and_grey_are_converted_into_each_other():
     colour, grey = draw_flower(0, 0, 16), draw_flower(0, 0, 16, 1)
     one = fitted(colour, img_size=16, img_channels=1)
     assert one.shape == (16, 16, 1)
@@ -206,7 +206,7 @@ def decoded(folder, image, name="a.png", channels=3, **options):
     return pixels.astype(int)
 
 
-def test_transparency_is_left_out(tmp_path):
+def test_transparency_is_dropped(tmp_path):
     pixels = draw_flower(0, 0, 12)
     for alpha in (0, 128, 255):
         image = Image.fromarray(pixels)
@@ -225,8 +225,8 @@ def test_palette_becomes_colours(tmp_path):
 @pytest.mark.parametrize(
     "ink", [(0, 0, 0, 0), (255, 0, 0, 0), (0, 0, 0, 255), (51, 204, 0, 102)]
 )
-def test_inks_become_screen_colours(tmp_path, ink):
-    # Each ink lets through the light that it does not cover, and black dims the rest.
+def test_cmyk_becomes_rgb(tmp_path, ink):
+    # Each ink absorbs its share of the light, and black dims what is left.
     light = 1 - np.array(ink) / 255
     wanted = 255 * light[:3] * light[3]
     image = Image.new("CMYK", (16, 16), ink)
@@ -238,7 +238,7 @@ def test_inks_become_screen_colours(tmp_path, ink):
 
 
 def png(width, height, colour_type, rows):
-    """A PNG of 16 bits, written after the standard: colour types 0 grey, 2 colour."""
+    """Write a 16-bit PNG by the standard: colour type 0 is grey, 2 is colour."""
 
     def chunk(name, data):
         checksum = struct.pack(">I", zlib.crc32(name + data))
@@ -280,7 +280,7 @@ def test_black_and_white_is_0_and_255(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photographs_are_turned_upright(tmp_path, orientation):
     upright = draw_flower(0, 3, (16, 24))
-    # How the camera stores what is upright, after the EXIF standard.
+    # How a camera stores the upright image, by the EXIF standard.
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -301,7 +301,7 @@ def test_photographs_are_turned_upright(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
-def test_of_an_animation_the_first_picture_is_taken(tmp_path, name):
+def test_first_frame_of_an_animation_is_read(tmp_path, name):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     options = {"save_all": True, "append_images": frames[1:], "lossless": True}
     pixels = decoded(tmp_path, frames[0], name, **options)
@@ -310,7 +310,7 @@ def test_of_an_animation_the_first_picture_is_taken(tmp_path, name):
     np.testing.assert_allclose(pixels, np.full((8, 8, 3), (255, 0, 0)), atol=2)
 
 
-def test_kind_of_image_is_told_by_its_content(tmp_path):
+def test_kind_of_image_is_recognised_by_content(tmp_path):
     Image.fromarray(draw_flower(0, 0, 12)).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
     pixels = decode_image(tmp_path / "a.jpg", 3)
@@ -329,7 +329,7 @@ def test_image_read_for_a_network_is_fitted_to_it(tmp_path):
 
 
 def reason(path):
-    """Why a file cannot be read; the whole message names the file too."""
+    """Return why a file cannot be read; the whole message also names the file."""
     with pytest.raises(BrokenImageError) as error:
         decode_image(path, 3)
     assert str(error.value) == f"cannot read the image {path}: {error.value.reason}"
@@ -338,7 +338,7 @@ def reason(path):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.bmp", "a.webp"])
-def test_image_cut_short_anywhere_is_refused_or_whole(tmp_path, name):
+def test_image_cut_short_is_refused_unless_no_pixel_is_missing(tmp_path, name):
     path = tmp_path / name
     Image.fromarray(draw_flower(0, 0, 40)).save(path)
     whole, pixels = path.read_bytes(), decode_image(path, 3)
@@ -348,13 +348,13 @@ def test_image_cut_short_anywhere_is_refused_or_whole(tmp_path, name):
             again = decode_image(path, 3)
         except BrokenImageError:
             continue
-        # What comes after the last pixel: checksums, and marks of the end.
+        # Only checksums and end markers follow the last pixel.
         assert length > len(whole) - 32
         np.testing.assert_array_equal(again, pixels)
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><title>404</title>"])
-def test_what_is_no_image_is_refused(tmp_path, content):
+def test_file_that_is_not_an_image_is_refused(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     assert reason(path) == "not a JPEG, PNG, GIF, BMP or WebP image"
@@ -362,13 +362,13 @@ def test_what_is_no_image_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("kind", ["eps", "tiff"])
 def test_other_kinds_of_image_are_refused(tmp_path, kind):
-    # Pillow hands EPS to Ghostscript, which runs it.
+    # Pillow passes EPS to Ghostscript, which executes it.
     path = tmp_path / "a.jpg"
     Image.fromarray(draw_flower(0, 0, 12)).save(path, kind)
     assert reason(path) == "not a JPEG, PNG, GIF, BMP or WebP image"
 
 
-def test_missing_image_and_circle_of_links_are_refused(tmp_path):
+def test_missing_image_and_loop_of_links_are_refused(tmp_path):
     assert reason(tmp_path / "a.png") == "No such file or directory"
     (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
     assert reason(tmp_path / "a.png") == "No such file or directory"

@@ -1,4 +1,4 @@
-"""Tells the format of a weights file by what is in it, never by its name."""
+"""Recognition of weights files by their content, never by their name."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ TAKEN = (
     "use a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the prefix "
     "of a TensorFlow checkpoint"
 )
-# How files begin that people take for weights, and what we tell them.
+# First bytes of files that people mistake for weights, and the advice for each.
 REFUSED = {
     b"PK\x03\x04": "a zip archive, as .keras and .npz files are; unpack it and name "
     "the weights in it",
@@ -19,21 +19,20 @@ REFUSED = {
 }
 
 
-def find_format(path):
-    """`"safetensors"`, `"hdf5"`, or `"tensorflow"` for the prefix of a checkpoint.
+def find_format(path: Path) -> str:
+    """Return `"safetensors"`, `"hdf5"`, or `"tensorflow"` for a checkpoint's prefix.
 
     Raises:
-        InputError: When it is another format; the message says which, and what to use.
+        InputError: When it is another format, with its name and what to use instead.
     """
-    path = Path(path)
-    # Beside the checkpoint "checkpoint" TensorFlow writes a text file of that name.
+    # First, since TensorFlow also writes a text file called "checkpoint".
     if Path(f"{path}.index").is_file():
         return "tensorflow"
     with path.open("rb") as file:
         start = file.read(512)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
-    # The length of the header, eight bytes, then the header, which is JSON.
+    # Eight bytes with the length of the header, then the header as JSON.
     if start[8:9] == b"{" and not _is_text(start):
         return "safetensors"
     if not start:
@@ -45,8 +44,7 @@ def find_format(path):
     raise InputError(f"{path}: {kind}; {TAKEN}")
 
 
-def _is_text(start):
-    # A character may be cut in two at the end.
+def _is_text(start: bytes) -> bool:
     text = start.decode("utf-8", "ignore")
-    whole = len(start) - len(text.encode()) < 4
+    whole = len(start) - len(text.encode()) < 4  # the last character may be cut off
     return whole and all(c.isprintable() or c in "\t\r\n\f" for c in text)

@@ -1,23 +1,24 @@
-"""Tests of the flowers drawn by code."""
+"""Flowers drawn by code."""
 
 import colorsys
 
 import numpy as np
 import pytest
 
-from ddpm_keras.data import flowers as petals
+from ddpm_keras.data import flowers
 from ddpm_keras.data.flowers import draw_flower, draw_flowers
+from ddpm_keras.errors import ArgumentError
 
 
-def _radius(size):
+def radius_of_pixels(size):
     """Distance of each pixel from the middle; the nearest border is at 1."""
     axis = (np.arange(size) + 0.5) * 2 / size - 1
     return np.hypot(axis[:, None], axis[None, :])
 
 
-def _bloom_colours(images):
-    """Mean colour of the ring where the petals are, one row for each image."""
-    radius = _radius(images.shape[1])
+def bloom_colours(images):
+    """Mean colour of the ring where the petals are, one row per image."""
+    radius = radius_of_pixels(images.shape[1])
     return images[:, (radius > 0.3) & (radius < 0.5)].mean(axis=1)
 
 
@@ -41,16 +42,22 @@ def test_global_random_state_is_neither_used_nor_changed():
 
 
 def test_another_seed_or_index_is_another_flower():
-    # (0, 1) and (1, 0) too: the seed and the index are not just added up.
-    flowers = [draw_flower(s, i, 16) for s in range(4) for i in range(4)]
-    assert len({flower.tobytes() for flower in flowers}) == 16
+    # Also (0, 1) and (1, 0): the seed and the index are not just added up.
+    drawn = [draw_flower(s, i, 16) for s in range(4) for i in range(4)]
+    assert len({flower.tobytes() for flower in drawn}) == 16
     assert not np.array_equal(draw_flowers(2, 16), draw_flowers(2, 16, seed=1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("img_size", "sides"),
-    [(1, (1, 1)), (24, (24, 24)), ((20, 33), (20, 33)), ([33, 20], (33, 20))],
+    [
+        (1, (1, 1)),
+        (24, (24, 24)),
+        (np.int64(24), (24, 24)),
+        ((20, 33), (20, 33)),
+        ([33, 20], (33, 20)),
+    ],
 )
 def test_shape_and_dtype(img_size, sides, channels):
     one = draw_flower(0, 0, img_size, channels)
@@ -60,12 +67,6 @@ def test_shape_and_dtype(img_size, sides, channels):
     assert several.shape == (2, *sides, channels)
     assert several.dtype == np.uint8
     np.testing.assert_array_equal(several[0], one)
-
-
-def test_numpy_ints_are_sizes():
-    np.testing.assert_array_equal(
-        draw_flower(0, 0, np.int64(16)), draw_flower(0, 0, 16)
-    )
 
 
 def test_range_is_used():
@@ -104,7 +105,7 @@ def test_same_flower_at_every_size(size):
 
 
 def test_colours_vary_but_flowers_are_rarely_green():
-    colours = _bloom_colours(draw_flowers(200, 24)) / 255
+    colours = bloom_colours(draw_flowers(200, 24)) / 255
     hues, saturations, _ = np.array([colorsys.rgb_to_hsv(*c) for c in colours]).T
     vivid = hues[saturations > 0.35]
     assert len(vivid) > 120
@@ -115,8 +116,8 @@ def test_colours_vary_but_flowers_are_rarely_green():
 
 def test_bloom_stands_out_from_the_border():
     images = draw_flowers(200, 32).astype(float)
-    border = images[:, _radius(32) > 1.1].mean(axis=1)
-    contrast = np.linalg.norm(_bloom_colours(images) - border, axis=-1)
+    border = images[:, radius_of_pixels(32) > 1.1].mean(axis=1)
+    contrast = np.linalg.norm(bloom_colours(images) - border, axis=-1)
     assert (contrast > 50).mean() > 0.95
 
 
@@ -124,7 +125,7 @@ def test_bloom_is_near_the_middle_and_large():
     # The mean picture is a round blob: warm in the middle, green at the border.
     mean = draw_flowers(200, 32).mean(axis=0)
     redness = mean[..., 0] - mean[..., 1]
-    radius = _radius(32)
+    radius = radius_of_pixels(32)
     rings = [
         redness[(radius > r) & (radius <= r + 0.2)].mean()
         for r in (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -136,7 +137,7 @@ def test_bloom_is_near_the_middle_and_large():
 
 @pytest.mark.parametrize(
     ("shape", "count"),
-    [(shape, count) for shape in petals.SHAPES for count in shape[:2]],
+    [(shape, count) for shape in flowers.SHAPES for count in shape[:2]],
 )
 def test_whorl_has_the_number_of_petals_asked_for(shape, count):
     # Row r, column c of this canvas is the point at radius r and angle c.
@@ -144,7 +145,7 @@ def test_whorl_has_the_number_of_petals_asked_for(shape, count):
     angle = np.linspace(-np.pi, np.pi, 720, endpoint=False)[None, :]
     canvas = np.zeros((720, 720, 3), "float32")
     rng, white = np.random.default_rng(0), np.ones((2, 3))
-    petals._whorl(canvas, rng, radius, angle, 0.9, count, shape[2:], white)
+    flowers._whorl(canvas, rng, radius, angle, 0.9, count, shape[2:], white)
     # Walk once around the circle near the tips, where there are gaps.
     inside = canvas[round(0.85 * 0.9 * 720), :, 0] > 0.3
     starts = (inside & ~np.roll(inside, 1)).sum()
@@ -154,24 +155,25 @@ def test_whorl_has_the_number_of_petals_asked_for(shape, count):
 
 @pytest.mark.parametrize("channels", [0, 2, 4, "rgb", None])
 def test_wrong_channels_raise(channels):
-    with pytest.raises(ValueError, match=f"img_channels.*Received: {channels}"):
-        draw_flower(0, 0, 16, channels)
-    with pytest.raises(ValueError, match=f"img_channels.*Received: {channels}"):
+    with pytest.raises(ArgumentError) as error:
         draw_flowers(1, 16, channels)
+    assert str(error.value) == (
+        f"`img_channels` must be 1 or 3. Received: img_channels={channels!r}"
+    )
+    assert error.value.keys == ("img_channels",)
 
 
 @pytest.mark.parametrize(
     "size", [0, -1, 16.0, None, "16", (0, 16), (16, -2), (16,), (16, 16, 3), ()]
 )
 def test_wrong_size_raises(size):
-    with pytest.raises(ValueError, match="img_size.*Received: ") as error:
+    with pytest.raises(ArgumentError) as error:
         draw_flower(0, 0, size)
-    assert str(error.value).endswith(f"Received: {size}")
-    with pytest.raises(ValueError, match="img_size.*Received: "):
-        draw_flowers(1, size)
+    assert error.value.keys == ("img_size",)
 
 
 @pytest.mark.parametrize("num_images", [0, -1])
 def test_wrong_number_of_images_raises(num_images):
-    with pytest.raises(ValueError, match=f"num_images.*Received: {num_images}"):
+    with pytest.raises(ArgumentError) as error:
         draw_flowers(num_images, 16)
+    assert error.value.keys == ("num_images",)

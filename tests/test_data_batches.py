@@ -1,4 +1,4 @@
-"""Images from their three sources, and the batches that training reads."""
+"""Batches of images, and the split into training and held-out ones."""
 
 import hashlib
 
@@ -7,27 +7,20 @@ import pytest
 import tensorflow as tf
 from refusal import refusal
 
-from ddpm_keras.config import Config
-from ddpm_keras.data import check_data_set, load_images
 from ddpm_keras.data.batches import make_batches, make_validation_batches
 from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.data.images import Images, split_indices
 
 
-def config_of(**keys):
-    """A configuration whose network takes images of any size."""
-    return Config(channel_multiplier=[1], has_attention=[False], **keys)
-
-
 def numbered(count):
-    """Images that tell their number, in the left half; the right half is white."""
+    """Images with their number in the left half; the right half is white."""
     images = np.full((count, 2, 4, 1), 255, "uint8")
     images[:, :, :2] = np.arange(count).reshape(-1, 1, 1, 1)
     return images
 
 
 def read(batches):
-    """Numbers and flips of the images of every batch, two lists of arrays."""
+    """Return the numbers and the flips of the images in every batch."""
     numbers, flips = [], []
     for batch in batches.as_numpy_iterator():
         pixels = np.rint((batch + 1) * 127.5).astype(int)
@@ -57,19 +50,19 @@ def test_batches_are_floats_from_minus_1_to_1():
 
 
 @pytest.mark.parametrize("count, batch_size", [(11, 4), (12, 4), (3, 3), (1, 1)])
-def test_batches_are_whole_and_as_many_as_said(count, batch_size):
+def test_every_batch_is_full(count, batch_size):
     batches, steps_per_epoch = make_batches(numbered(count), batch_size, 5)
     assert steps_per_epoch == count // batch_size
     numbers, _ = read(batches)
     assert [len(batch) for batch in numbers] == [batch_size] * steps_per_epoch * 5
 
 
-def test_epochs_differ_in_order_and_between_them_miss_no_image():
+def test_epochs_differ_in_order_and_together_cover_every_image():
     numbers, _ = read(make_batches(numbered(11), 4, 30)[0])
     epochs = epochs_of(numbers, steps_per_epoch=2)
     assert all(len(set(epoch)) == 8 for epoch in epochs)  # none twice
     assert len({tuple(epoch) for epoch in epochs}) == 30
-    # 8 of 11 have their turn, and not always the same: after 30 epochs, all.
+    # Each epoch drops 3 of 11 images, and not always the same.
     assert set(epochs.flat) == set(range(11))
     assert len({frozenset(epoch) for epoch in epochs}) > 10
 
@@ -99,8 +92,8 @@ def test_every_bit_of_the_seed_matters_to_order_and_to_flips():
     assert (len(orders), len(flips)) == (5, 5)
 
 
-def test_every_order_is_as_likely_as_another():
-    # How often each image is at each place, in 1,600 epochs: 100 times, up to chance.
+def test_every_order_is_equally_likely():
+    # In 1,600 epochs each image is at each place 100 times, up to chance.
     numbers, _ = read(make_batches(numbered(16), 16, 1600)[0])
     counts = np.zeros((16, 16))
     for order in numbers:
@@ -117,7 +110,7 @@ def test_batches_are_the_same_when_read_again():
 
 def test_step_depends_on_its_number_alone():
     every = list(make_batches(numbered(11), 4, 4)[0].as_numpy_iterator())
-    # Begun later, with every second step left out, or in a longer training.
+    # Whether skipped to, sharded, or part of a longer training.
     later = make_batches(numbered(11), 4, 4)[0].skip(5).as_numpy_iterator()
     np.testing.assert_array_equal(list(later), every[5:])
     second = make_batches(numbered(11), 4, 4)[0].shard(2, 1).as_numpy_iterator()
@@ -130,7 +123,7 @@ def test_half_of_the_images_are_flipped_anew_each_time():
     numbers, flips = read(make_batches(numbered(64), 16, 40)[0])
     numbers, flips = np.concatenate(numbers), np.concatenate(flips)
     assert flips.mean() == pytest.approx(0.5, abs=0.04)  # of 2,560
-    # Each image now and then, and the images of one batch not all together.
+    # Each image is flipped sometimes, and no batch is flipped as a whole.
     shares = [flips[numbers == number].mean() for number in range(64)]
     assert 0.1 < min(shares) and max(shares) < 0.9
     in_batches = flips.reshape(-1, 16).mean(axis=1)
@@ -165,10 +158,10 @@ def test_fewer_images_than_a_batch_are_refused(count):
     )
 
 
-# Some of the images, and their labels.
+# Selections, and labels.
 
 
-def test_batches_of_some_images_are_those_of_these_alone():
+def test_batches_of_a_selection_are_those_of_these_images_alone():
     indices = np.array([1, 4, 5, 8, 9, 10, 12])
     some = read(make_batches(numbered(20), 3, 4, indices=indices)[0])
     alone = read(make_batches(numbered(20)[indices], 3, 4)[0])
@@ -176,7 +169,7 @@ def test_batches_of_some_images_are_those_of_these_alone():
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_labels_travel_with_their_images():
+def test_labels_stay_with_their_images():
     images = Images(numbered(20), np.arange(20) % 3, ("a", "b", "c"))
     indices = np.arange(2, 19)
     training, _ = make_batches(images, 4, 2, indices=indices)
@@ -190,9 +183,9 @@ def test_labels_travel_with_their_images():
     assert some.names == images.names and len(some) == 17
 
 
-def test_digest_is_of_the_images_chosen_and_their_order():
+def test_digest_depends_on_the_images_chosen_and_their_order():
     pixels = np.random.default_rng(0).integers(0, 256, (5000, 2, 2, 1), "uint8")
-    indices = np.arange(1, 5000, 1)
+    indices = np.arange(1, 5000)
     digest = Images(pixels).digest(indices)
     assert digest == hashlib.sha256(pixels[indices]).hexdigest()
     assert Images(pixels).digest(indices[::-1]) != digest
@@ -231,64 +224,5 @@ def test_split_depends_on_the_seed_alone():
     held = [split_indices(50, 0.2, seed)[1] for seed in (0, 0, 1)]
     np.testing.assert_array_equal(held[0], held[1])
     assert set(held[0]) != set(held[2])
-    # A random part: not one end of the images.
+    # A random selection, not one end of the images.
     assert held[0].min() < 40 and held[0].max() >= 10
-
-
-# Petals.
-
-
-@pytest.mark.parametrize("img_size, channels", [(12, 3), ([8, 12], 1)])
-def test_petals_are_the_drawn_flowers(img_size, channels):
-    config = config_of(
-        dataset_name="petals",
-        num_images=3,
-        img_size=img_size,
-        img_channels=channels,
-        seed=4,
-    )
-    wanted = draw_flowers(3, img_size, channels, seed=4)
-    images = load_images(config)
-    np.testing.assert_array_equal(images.pixels, wanted)
-    assert (images.labels, images.names, images.skipped) == (None, (), ())
-
-
-# What is told before anything is loaded.
-
-
-@pytest.mark.parametrize("num_images, held_out", [(4, 0), (5, 1), (9, 5)])
-def test_enough_images_pass_the_check(tmp_path, num_images, held_out):
-    keys = {"batch_size": 4, "validation_fraction": held_out / num_images}
-    check_data_set(config_of(dataset_name="petals", num_images=num_images, **keys))
-    for k in range(num_images):
-        (tmp_path / f"{k}.jpg").touch()  # no image, which is not looked at
-    check_data_set(
-        config_of(dataset_name="folder", data_dir=str(tmp_path), **keys, skip_bad=True)
-    )
-
-
-@pytest.mark.parametrize("num_images, held_out", [(3, 0), (5, 2)])
-def test_too_few_images_are_told_by_the_check(tmp_path, num_images, held_out):
-    for k in range(num_images):
-        (tmp_path / f"{k}.jpg").touch()
-    for source in (
-        {"dataset_name": "petals", "num_images": num_images},
-        {"dataset_name": "folder", "data_dir": str(tmp_path)},
-    ):
-        config = config_of(
-            **source, batch_size=4, validation_fraction=held_out / num_images
-        )
-        assert refusal(check_data_set, config) == (
-            "batch_size: 3 training images do not fill one batch of 4; add images or "
-            "make batch_size smaller"
-        )
-
-
-def test_folder_without_images_is_told_by_the_check(tmp_path):
-    config = config_of(dataset_name="folder", data_dir=str(tmp_path))
-    assert refusal(check_data_set, config) == refusal(load_images, config)
-    assert "0 images found in" in refusal(check_data_set, config)
-
-
-def test_check_says_nothing_of_tfds():
-    check_data_set(config_of(dataset_name="no_such_data_set"))

@@ -1,4 +1,4 @@
-"""Weights that Keras 2 wrote give what they gave in Keras 2."""
+"""Weights of Keras 2 give the same output as in Keras 2."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from ddpm_keras.weights import load_weights
 from ddpm_keras.weights.tf_checkpoint import read_checkpoint
 
 TINY = Path(__file__).parent / "golden" / "keras2_checkpoint_tiny"
-OTHERS = {  # what `build_unet` is asked for, over BASE
+OTHERS = {  # arguments of `build_unet` that differ from BASE
     "wider and grey": dict(
         first_conv_channels=24, channel_multiplier=(2, 3), img_channels=1
     ),
@@ -55,8 +55,13 @@ def recipe():
     return keras2_recipe
 
 
+def assert_same_weights(ours, theirs):
+    pairs = zip(ours.weights, theirs.weights, strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+
+
 def check_both_formats(recipe, randomise, folder, arguments):
-    """A Keras 2 network's files give our network its weights and its output."""
+    """Check that both files of a Keras 2 network give our network its output."""
     reference = randomise(recipe.build_keras2_unet(**arguments))
     reference.save_weights(folder / "checkpoint")
     reference.save_weights(folder / "weights.h5")
@@ -64,11 +69,10 @@ def check_both_formats(recipe, randomise, folder, arguments):
     for name in ("checkpoint", "weights.h5"):
         randomise(network, seed=1)
         load_weights(network, folder / name)
-        pairs = zip(network.weights, reference.weights, strict=True)
-        assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+        assert_same_weights(network, reference)
 
     if keras.backend.backend() == "jax":
-        return network  # op by op, which is a minute's compilation
+        return network  # op by op, JAX would compile for a minute
     rng = np.random.default_rng(0)
     images = rng.standard_normal((2, *network.input_shape[0][1:]), "float32")
     t = np.array([3, 991])
@@ -131,8 +135,7 @@ def test_average_is_taken_from_a_whole_model(recipe, randomise, tmp_path, legacy
 
     ours = build_unet(**BASE)
     load_weights(ours, tmp_path / "checkpoint")
-    pairs = zip(ours.weights, average.weights, strict=True)
-    assert all(np.array_equal(*pair) for pair in pairs)
+    assert_same_weights(ours, average)
 
 
 def test_network_is_taken_from_a_model_without_an_average(recipe, randomise, tmp_path):
@@ -142,8 +145,7 @@ def test_network_is_taken_from_a_model_without_an_average(recipe, randomise, tmp
     model.save_weights(tmp_path / "checkpoint")
     ours = build_unet(**BASE)
     load_weights(ours, tmp_path / "checkpoint")
-    pairs = zip(ours.weights, network.weights, strict=True)
-    assert all(np.array_equal(*pair) for pair in pairs)
+    assert_same_weights(ours, network)
 
 
 def test_tensorflow_reads_the_same_arrays():
@@ -159,7 +161,7 @@ def test_tensorflow_reads_the_same_arrays():
             assert np.array_equal(array.read(), reader.get_tensor(name))
 
 
-def test_every_single_flipped_bit_of_the_data_is_noticed(tmp_path):
+def test_any_flipped_bit_of_the_data_is_noticed(tmp_path):
     for path in TINY.glob("diffusion_model_checkpoint*"):
         shutil.copy(path, tmp_path)
     data = tmp_path / "diffusion_model_checkpoint.data-00000-of-00001"

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, on the disk and from a server."""
+"""Data sets of TensorFlow Datasets, on disk and from a server."""
 
 import errno
 import hashlib
@@ -86,7 +86,7 @@ def assert_flowers(images, numbers, channels=3):
     wanted = [draw_flower(0, k, 16, channels) for k in numbers]
     assert images.dtype == np.uint8
     assert images.shape == np.shape(wanted)
-    # JPEG changes colours a little; another flower is far off.
+    # JPEG changes colours a little; another flower differs far more.
     difference = np.abs(images.astype(int) - wanted).mean(axis=(1, 2, 3))
     assert difference.max() < 8
 
@@ -108,7 +108,7 @@ def test_tfds_images_are_resized_and_grey_if_asked(tfds_dir):
 
 
 def test_tfds_data_dir_of_the_environment_is_read(tfds_dir, tmp_path):
-    # TFDS looks at the variable when it is imported: this needs its own process.
+    # TFDS reads the variable when it is imported, hence the separate process.
     code = (
         "import numpy; from ddpm_keras import Config, load_images; "
         "config = Config(img_size=16, splits=['validation', 'train']); "
@@ -127,7 +127,7 @@ def test_tfds_data_dir_of_the_environment_is_read(tfds_dir, tmp_path):
     assert_flowers(images, [8, 9, 10, 11, 0, 1, 2, 3, 4])
 
 
-def test_unknown_split_is_told_with_those_there_are(tfds_dir):
+def test_unknown_split_is_reported_with_the_known_ones(tfds_dir):
     config = tfds_config(tfds_dir, splits=["train", "valid"])
     assert refusal(load_images, config) == (
         "splits: 'oxford_flowers102' has no split 'valid'; "
@@ -172,8 +172,7 @@ def test_damaged_copy_is_reported(tfds_dir, tmp_path):
     record.write_bytes(record.read_bytes()[:-100])
     message = refusal(load_images, tfds_config(tmp_path), error=RunError)
     assert message.startswith("dataset_name: cannot read 'oxford_flowers102' (")
-    end = f"); delete {folder}, and the next run prepares it anew"
-    assert message.endswith(end)
+    assert message.endswith(f"); delete {folder}, and the next run prepares it again")
     assert "\n" not in message
 
 
@@ -191,7 +190,7 @@ def archive():
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `sent` under a length of its own, or the status 404 for None."""
+    """A server that sends `sent` with the length of `whole`, or for None, a 404."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -210,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.sent)
 
     def log_message(self, *args):
-        """Not on stderr."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -247,18 +246,18 @@ def server():
 
 @pytest.fixture
 def config(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloader, "MAX_RETRIES", 0)  # they take minutes
+    monkeypatch.setattr(downloader, "MAX_RETRIES", 0)  # retries take minutes
     server.sent = server.whole
     return tfds_config(tmp_path, dataset_name="served_flowers")
 
 
 def failure(config):
-    """Why a data set cannot be downloaded; the rest of the message never changes."""
+    """Return why a data set cannot be downloaded, without the rest of the message."""
     message = refusal(load_images, config, error=RunError)
     start = "dataset_name: cannot download 'served_flowers': "
     end = (
-        "; name the TFDS directory of a copy by --data_dir or TFDS_DATA_DIR, or train "
-        "on a folder of images by --dataset_name folder --data_dir PATH"
+        "; name the TFDS directory of a copy with --data_dir or TFDS_DATA_DIR, or "
+        "train on a folder of images with --dataset_name folder --data_dir PATH"
     )
     assert message.startswith(start) and message.endswith(end)
     assert "\n" not in message
@@ -302,7 +301,7 @@ def test_full_disk_is_reported(config, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [None, 1000, -1])
-def test_failed_download_does_not_stand_in_the_way_of_the_next(server, config, length):
+def test_failed_download_does_not_block_the_next(server, config, length):
     server.sent = None if length is None else server.whole[:length]
     failure(config)
     server.sent = server.whole

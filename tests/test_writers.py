@@ -1,4 +1,4 @@
-"""Writers of sampled images: grid, folder, npz."""
+"""Writers of sampled images: grid, folder, npz, animation, strip."""
 
 import errno
 
@@ -27,7 +27,7 @@ def batches():
 
 
 def interrupted():
-    """What sample.py hands on when Ctrl-C comes in the second batch."""
+    """Batches of `ddpm-sample` when Ctrl-C comes in the second."""
     yield SEEDS[:2], IMAGES[:2]
 
 
@@ -169,15 +169,13 @@ def test_strip_shows_predicted_images_over_time(tmp_path, number, shown):
         ("s.png", lambda path: write_strip(path, frames_of(2))),
     ],
 )
-def test_full_disk_is_told_and_leaves_no_half_file(tmp_path, monkeypatch, name, write):
+def test_full_disk_is_reported_and_leaves_no_half_file(
+    tmp_path, monkeypatch, name, write
+):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(RunError) as error:
+    with pytest.raises(RunError, match=f"{name}: cannot be written .No space left"):
         write(tmp_path / name)
-    assert str(error.value) == (
-        f"{tmp_path / name}: cannot be written (No space left on device); make room or "
-        "name another place"
-    )
     assert list(tmp_path.iterdir()) == []

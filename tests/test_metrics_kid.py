@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ddpm_keras.errors import ArgumentError
 from ddpm_keras.metrics import distances
 from ddpm_keras.metrics.kid import kernel_distance, squared_discrepancies
 
@@ -58,8 +59,8 @@ def test_sets_of_one_distribution_are_0_apart_within_the_error():
 
 
 def test_a_set_and_itself_are_0_apart_but_for_the_pairs_of_equals():
-    # k(a, a) is in the mean between the sets and not in those within: this leaves
-    # 2 / n (mean off the diagonal - mean on it), which goes to 0 with more images.
+    # k(a, a) counts between the sets but not within them, which leaves 2 / n (mean off
+    # the diagonal - mean on it).
     x = np.random.default_rng(0).normal(size=(400, 8))
     kernel = (x @ x.T / 8 + 1.0) ** 3
     diagonal = np.trace(kernel) / 400
@@ -71,8 +72,8 @@ def test_a_set_and_itself_are_0_apart_but_for_the_pairs_of_equals():
 
 
 def test_standard_error_is_the_spread_of_new_sets():
-    # Of shifted sets: the estimate is then linear in the data to first order, which
-    # is where the jackknife holds.
+    # For shifted sets the estimate is linear in the data to first order, as the
+    # jackknife assumes.
     rng = np.random.default_rng(0)
     found = [
         kernel_distance(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 0.7)
@@ -83,7 +84,7 @@ def test_standard_error_is_the_spread_of_new_sets():
     assert 0.7 < errors / spread < 1.4
 
 
-def test_expectation_does_not_depend_on_the_subsets_size():
+def test_expectation_does_not_depend_on_the_subset_size():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(500, 4)), rng.normal(size=(500, 4)) + 0.5
     small = kernel_distance(x, y, subset_size=20, num_subsets=2000)
@@ -93,11 +94,15 @@ def test_expectation_does_not_depend_on_the_subsets_size():
 
 @pytest.mark.parametrize("size", [1, 10, 11])
 def test_too_few_images_for_a_subset_are_refused(size):
-    with pytest.raises(ValueError, match="at least 2 and below") as error:
+    with pytest.raises(ArgumentError) as error:
         kernel_distance(np.zeros((10, 3)), np.zeros((20, 3)), subset_size=size)
-    assert str(error.value).endswith(f"Received: subset_size={size}, 10 images")
+    assert str(error.value) == (
+        "`subset_size` must be at least 2 and below the number of images of the "
+        f"smaller set, 10. Received: subset_size={size}"
+    )
 
 
 def test_features_of_another_length_are_refused():
-    with pytest.raises(ValueError, match=r"Received: shapes \(9, 3\) and \(9, 4\)"):
+    with pytest.raises(ArgumentError) as error:
         kernel_distance(np.zeros((9, 3)), np.zeros((9, 4)))
+    assert error.value.keys == ("x", "y")

@@ -1,4 +1,4 @@
-"""Measures of samples as the training goes on, in the log and for the best weights."""
+"""`MeasureSamples`: measures during training, in the log and for the best weights."""
 
 import csv
 
@@ -9,10 +9,12 @@ from safetensors.numpy import load_file
 
 from ddpm_keras.config import Config
 from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.swd import sliced_wasserstein
+from ddpm_keras.model import DiffusionModel
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples
 from ddpm_keras.runs.log import Log
@@ -21,21 +23,19 @@ REAL = draw_flowers(24, 8)
 
 
 class FakeModel:
-    """Paints flowers, the better the later."""
+    """Returns flowers under noise that fades with the epochs."""
 
     epoch = 0
 
     def generate_images(self, num_images, **options):
-        assert options == {
-            **{"sampler": "dpmpp", "eta": 1.0},  # of which 20 steps are the default
-            **{"seed": 5, "verbose": 0},
-        }
+        # The default of dpmpp is 20 steps.
+        assert options == {"sampler": "dpmpp", "eta": 1.0, "seed": 5, "verbose": 0}
         rng = np.random.default_rng(5)
         noise = rng.normal(0.0, 1.0 / (1 + self.epoch), (num_images, 8, 8, 3))
         return draw_flowers(num_images, 8, seed=9) / 127.5 - 1.0 + noise
 
 
-def test_figures_are_those_of_the_measures():
+def test_values_are_those_of_the_metrics():
     callback = MeasureSamples(REAL, Config(eval_every=2, eval_images=32, seed=5))
     callback.set_model(FakeModel())
     callback.set_params({"epochs": 5})
@@ -60,8 +60,8 @@ def test_figures_are_those_of_the_measures():
     np.testing.assert_allclose(seen[4]["swd"], swd, rtol=1e-6)
 
 
-def test_real_images_of_all_kinds_are_compared_with():
-    """A folder's come sorted, a class after another."""
+def test_real_images_are_drawn_from_all_classes():
+    """A folder's images come sorted by class."""
     images = np.repeat(np.uint8([0, 255]), 64)[:, None, None, None]
     images = np.broadcast_to(images, (128, 8, 8, 3))
     real = MeasureSamples(images, Config(eval_every=1, eval_images=16)).real
@@ -70,11 +70,8 @@ def test_real_images_of_all_kinds_are_compared_with():
 
 
 def test_too_few_real_images_are_refused():
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match="^eval_every: .* there are 3; use 0"):
         MeasureSamples(REAL[:3], Config(eval_every=1))
-    assert str(error.value) == (
-        "eval_every: measures need 4 images or more to compare with; there are 3; use 0"
-    )
 
 
 def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
@@ -99,7 +96,7 @@ def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
     assert best == [None, 1, 1, 1, 4, 4]
 
 
-def test_csv_has_the_figures(tmp_path):
+def test_log_has_the_values(tmp_path):
     callbacks = [
         MeasureSamples(REAL, Config(eval_every=2, eval_images=16, seed=5)),
         Log(str(tmp_path / "log.csv")),
@@ -121,13 +118,9 @@ def test_csv_has_the_figures(tmp_path):
 
 
 def test_a_model_is_measured(make_network):
-    from ddpm_keras.diffusion import GaussianDiffusion
-    from ddpm_keras.model import DiffusionModel
-
     callback = MeasureSamples(REAL, Config(eval_every=1, eval_images=16, seed=5))
-    callback.set_model(
-        DiffusionModel(make_network(), None, GaussianDiffusion(timesteps=12))
-    )
+    diffusion = GaussianDiffusion(timesteps=12)
+    callback.set_model(DiffusionModel(make_network(), diffusion=diffusion))
     callback.set_params({"epochs": 1})
     logs = {}
     callback.on_epoch_end(0, logs)
