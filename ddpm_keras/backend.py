@@ -1,6 +1,6 @@
 """Everything that differs between backends: compiling, steps, devices, hosts.
 
-No other module asks which backend Keras runs on.
+No other module branches on the backend.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ddpm_keras.errors import InputError, nearest, require, short
 from ddpm_keras.networks import NETWORKS
-from ddpm_keras.networks.unet_arguments import height_and_width
+from ddpm_keras.networks.unet_arguments import INTERPOLATIONS, height_and_width
 from ddpm_keras.plain_yaml import (
     MAX_VALUE_LENGTH,
     plain_yaml,
@@ -123,7 +123,7 @@ class Config(BaseModel):
     """groups of each group normalisation"""
     dropout: Share = 0.0
     """dropout rate in each residual block"""
-    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    interpolation: Literal[*INTERPOLATIONS] = "nearest"
     """how the way up enlarges"""
     activation: Name = "swish"
     """a Keras activation"""
@@ -156,7 +156,7 @@ class Config(BaseModel):
     loss: Literal["mean_squared_error", "mean_absolute_error", "huber"] = (
         "mean_squared_error"
     )
-    """loss on the predicted noise"""
+    """loss on what the network predicts"""
     learning_rate_warmup_steps: CountOrZero = 0
     """steps over which the rate rises to its value"""
     grad_clip: PositiveOrNone = None

@@ -15,19 +15,19 @@ from ddpm_keras.sampling import ReverseProcess
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class DiffusionModel(StepModel):
-    """A denoising diffusion model over a noise-predicting network.
+    """A denoising diffusion model over a network.
 
     A training step adds noise to clean images and is from there an ordinary supervised
-    Keras step with the noise as its target, so that `compile` takes any loss, metric
-    and optimizer. The weights of `ema_network` are the exponential moving average of
-    the network's; it evaluates and samples.
+    Keras step towards `GaussianDiffusion.target`, so that `compile` takes any loss,
+    metric and optimizer. The weights of `ema_network` are the exponential moving
+    average of the network's; it evaluates and samples.
 
     `fit` and `evaluate` take batches of clean images in [-1, 1]. Every evaluation uses
     the same noise, so that validation losses can be compared.
 
     Args:
-        network: A `keras.Model` over `[image_input, time_input]` that predicts the
-            noise, such as `build_unet` returns.
+        network: A `keras.Model` over `[image_input, time_input]` with an output of the
+            images' shape, such as `build_unet` returns.
         ema_network: A network of the same weights' shapes, which is frozen. Default: a
             copy of `network`.
         diffusion: The process. Default: `GaussianDiffusion()`, that of the recipe.

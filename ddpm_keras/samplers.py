@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ddpm_keras.errors import ArgumentError, InputError, require
-from ddpm_keras.schedules import posterior
+from ddpm_keras.schedules import SCHEDULES, posterior
 
 # The fewest steps of each spacing. One leading step would start at timestep 0, where
 # the network takes the noise for a clean image.
@@ -198,7 +198,14 @@ def make_steps(
     Raises:
         ArgumentError: When an argument is invalid.
     """
-    timesteps = diffusion.timesteps
+    abar = diffusion.alphas_cumprod_float64
+    return _steps_over(abar, sampler, steps, spacing, strength, **options)
+
+
+def _steps_over(
+    abar, sampler="ddpm", steps=None, spacing="trailing", strength=1.0, **options
+):
+    timesteps = len(abar)
     names = ", ".join(SAMPLERS)
     require(sampler in SAMPLERS, f"`sampler` must be one of {names}.", sampler=sampler)
     if steps is None:
@@ -214,7 +221,7 @@ def make_steps(
         steps=steps,
     )
     visited, reached = visited[kept], reached[kept]
-    table = np.append(diffusion.alphas_cumprod_float64, 1.0)  # [-1] is the clean image
+    table = np.append(abar, 1.0)  # [-1] is the clean image
     columns = SAMPLERS[sampler].columns(table[visited], table[reached], **options)
     return Steps(
         visited.astype("int32"),
@@ -231,12 +238,11 @@ def configured_options(config):
     return options
 
 
-def choose_steps(config, diffusion, **flags):
+def choose_steps(config, **flags):
     """Make the steps that flags and a configuration ask for; flags take precedence.
 
     Args:
         config: A `Config`; its steps and eta apply to its own sampler only.
-        diffusion: Its `GaussianDiffusion`.
         **flags: Arguments of `make_steps`; `None` means not given.
 
     Returns:
@@ -248,8 +254,11 @@ def choose_steps(config, diffusion, **flags):
     options = {name: value for name, value in flags.items() if value is not None}
     if options.get("sampler", config.sampler) == config.sampler:
         options = configured_options(config) | options
+    betas = SCHEDULES[config.schedule](
+        config.total_timesteps, config.beta_start, config.beta_end
+    )
     try:
-        return options, make_steps(diffusion, **options)
+        return options, _steps_over(np.cumprod(1.0 - betas), **options)
     except ArgumentError as error:
         raise InputError(f"--{error.keys[0]}: {error}") from error
 
@@ -271,8 +280,8 @@ def _check_steps(timesteps, sampler, steps, spacing, strength):
     )
     require(
         spacing in SAMPLERS[sampler].spacings,
-        f'sampler="{sampler}" needs spacing="trailing": the others end with a step '
-        "too long for its extrapolation.",
+        f'sampler="{sampler}" needs spacing="trailing": leading ends with a step too '
+        "long for its extrapolation.",
         spacing=spacing,
     )
     message = "`strength` must be above 0 and at most 1."

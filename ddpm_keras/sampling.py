@@ -28,6 +28,11 @@ class ReverseProcess:
     def __init__(self, denoiser, diffusion=None):
         if diffusion is not None:
             denoiser = Denoiser(denoiser, diffusion)
+        require(
+            isinstance(denoiser, Denoiser),
+            "`denoiser` must be a `Denoiser`, or a network with its `diffusion`.",
+            denoiser=denoiser,
+        )
         self.denoiser = denoiser
         self.diffusion = denoiser.diffusion
         self.image_shape = denoiser.image_shape

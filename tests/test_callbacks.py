@@ -200,7 +200,7 @@ def test_third_failure_in_a_row_stops(checkpoints):
     errors += [True] * 3
     for step in range(2):
         callback.on_train_batch_end(step, {"loss": 1.0})
-    with pytest.raises(RunError, match="1 free; make room and go on with --resume$"):
+    with pytest.raises(RunError, match="1 free; make room and continue with --resume$"):
         callback.on_train_batch_end(2, {"loss": 1.0})
 
 
@@ -231,7 +231,7 @@ def test_last_save_must_succeed(checkpoints):
     callback, errors = checkpoints
     errors += [True]
     callback.step = 5
-    with pytest.raises(RunError, match="1 free; make room and go on"):
+    with pytest.raises(RunError, match="1 free; make room and continue"):
         callback.save(last=True)
 
 

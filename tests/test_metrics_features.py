@@ -83,7 +83,7 @@ def test_random_features_of_grey_images(images):
 def test_features_of_a_unet_are_those_of_its_middle_block(images, weights):
     folder, network = weights
     extractor = load_extractor(str(folder), (8, 8, 3))
-    assert extractor.name.startswith(f"{folder} (middle block of the U-Net ")
+    assert extractor.name.startswith(f"{folder} (middle_1_residual of the network ")
     assert extractor.name.endswith(" at timestep 10)")
     abar = np.prod(1.0 - np.linspace(1e-4, 0.02, 1000)[:11])
     noisy = np.float32(np.sqrt(abar) * (images / 127.5 - 1.0))

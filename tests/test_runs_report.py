@@ -216,7 +216,7 @@ def test_few_grids_are_all_shown(run_folder):
 @pytest.mark.parametrize("text", ["", "[]", '{"results": {"kid": 3}}', "{}"])
 def test_other_files_called_metrics_are_reported(run_folder, text):
     page = Page(write_report(run_folder(metrics=text)))
-    assert "Not as scripts/evaluate.py writes it." in page.text
+    assert "Not a result of ddpm-evaluate." in page.text
 
 
 def test_folder_that_is_no_run(tmp_path):

@@ -309,10 +309,10 @@ def test_message_names_argument_and_value(diffusion):
 def test_flags_come_before_the_configuration(diffusion, flags, wanted):
     """Of which steps and eta count for its own sampler only."""
     config = Config(sampler="dpmpp", sample_steps=7, sample_eta=0.5)
-    options, plan = choose_steps(config, diffusion, **flags)
+    options, plan = choose_steps(config, **flags)
     assert options == wanted
     columns = dataclasses.astuple(make_steps(diffusion, **wanted))
     for found, column in zip(dataclasses.astuple(plan), columns, strict=True):
         np.testing.assert_array_equal(found, column)
     config = Config(sampler="ddpm", sample_eta=0.5)
-    assert choose_steps(config, diffusion)[0] == {"sampler": "ddpm", "steps": None}
+    assert choose_steps(config)[0] == {"sampler": "ddpm", "steps": None}

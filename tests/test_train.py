@@ -302,7 +302,7 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        ("", "--config: name the configuration, a YAML file"),
+        ("", "--config: name a YAML file, or one that ships: cifar10, demo,"),
         ("--config tiny.yaml --resume", "--resume: name the run's folder"),
         ("--config tiny.yml", "did you mean tiny.yaml?"),
         ("--config nowhere/a.yaml", "nowhere/a.yaml: no such file"),

@@ -85,8 +85,8 @@ class Evaluation:
         self.args = args
         self.metrics = metrics = args.metrics
         self.mirrors = data_config.random_flip
+        self.options, self.plan = steps_from(args, config)
         self.denoiser = Denoiser.from_weights(weights, config)
-        self.options, self.plan = steps_from(args, config, self.denoiser.diffusion)
         self.training, self.held_out = load_real(args, data_config)
         self.extractor = None
         if any(METRICS[name].of_features for name in metrics):

@@ -74,7 +74,7 @@ def add_sampler_flags(add: Callable) -> None:
 
 
 def steps_from(
-    args: argparse.Namespace, config: Config, diffusion: Any
+    args: argparse.Namespace, config: Config
 ) -> tuple[dict[str, Any], Steps]:
     """Return the options and steps of the sampler, by the flags, else by the `Config`.
 
@@ -83,20 +83,20 @@ def steps_from(
     """
     names = ("sampler", "steps", "spacing", "strength", "eta", "variance")
     flags = {name: getattr(args, name, None) for name in names}
-    return choose_steps(config, diffusion, **flags)
+    return choose_steps(config, **flags)
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, flag: str = "--config") -> Path:
     """Return the path of a configuration, a file or the name of one that ships.
 
     Raises:
         InputError: When no configuration of that name ships.
     """
     path, shipped = Path(name), shipped_configs()
-    if path.exists() or path.name != path.stem or path.parent.name:
+    if path.is_file() or path.name != path.stem or path.parent.name:
         return path
     if name not in shipped:
-        raise InputError(f"--config: {unknown(name, shipped)}, or name a YAML file")
+        raise InputError(f"{flag}: {unknown(name, shipped)}")
     return shipped[name]
 
 

@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from ddpm_keras.cli.flags import find_config
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.images import Images, split_indices
@@ -22,7 +23,8 @@ def choose_data(args: Namespace, config: Config) -> Config:
         return config.model_copy(
             update={"dataset_name": "folder", "data_dir": str(path)}
         )
-    data_config = load_config(path / CONFIG if path.is_dir() else path)
+    path = path / CONFIG if path.is_dir() else find_config(args.data, "--data")
+    data_config = load_config(path)
     shape, wanted = data_config.image_shape, config.image_shape
     if shape != wanted:
         raise InputError(

@@ -39,6 +39,7 @@ MAX_ROW_IMAGES = 16  # the longest interpolation in a single row of a grid
 def main(argv: Sequence[str] | None = None) -> int:
     args, seeds = parse_flags(__doc__, argv)
     weights, config = weights_and_config(args)
+    options, plan = steps_from(args, config)
 
     # These import Keras, which takes seconds: report mistakes in the flags first.
     from ddpm_keras.denoiser import Denoiser
@@ -46,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ddpm_keras.weights import fingerprint
 
     denoiser = Denoiser.from_weights(weights, config)
-    options, plan = steps_from(args, config, denoiser.diffusion)
     process = ReverseProcess(denoiser)
     start, seeds = choose_start(args, process, plan, seeds)
     text = describe(args, seeds) | options

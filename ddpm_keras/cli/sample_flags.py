@@ -46,15 +46,19 @@ def parse_flags(
 
 
 def _add_image_flags(add: Callable) -> None:
-    add_number(add, "--num-images", f"1 to {MAX_SEEDS} (default: 16, or all --seeds)")
+    add_number(
+        add,
+        "--num-images",
+        f"how many images, 1 to {MAX_SEEDS} (default: 16, or all --seeds)",
+    )
     add_number(add, "--seed", f"first of consecutive seeds, 0 to {MAX_SEED}", 0)
     add("--seeds", metavar="LIST", help="one seed per image, such as 0-63 or 1,5,20-29")
     add(
         "--interpolate",
         nargs=2,
         metavar=("A", "B"),
-        help="go from A to B: two seeds (spherical, in the noise), or two image files "
-        "(diffused by --strength, mixed and denoised)",
+        help="--num-images images from A to B: two seeds (spherical, in the noise), or "
+        "two image files (diffused by --strength, mixed and denoised)",
     )
     text = "image file to diffuse by --strength and denoise, once per seed"
     add("--start-from", metavar="IMAGE", help=text)
@@ -69,11 +73,11 @@ def _add_image_flags(add: Callable) -> None:
 
 def _add_step_flags(add: Callable) -> None:
     add_sampler_flags(add)
-    text = "ddpm's variance, fixed small or fixed large; beta needs all timesteps "
+    text = "ddpm's fixed small or fixed large variance; beta needs all timesteps "
     text += "(default: posterior)"
     add_name(add, "--variance", VARIANCES, text)
-    text = "start at the last timestep, or end at the first; dpmpp takes trailing "
-    text += "only (default: trailing)"
+    text = "where fewer steps than timesteps lie: from the last one, or down to the "
+    text += "first; dpmpp takes trailing only (default: trailing)"
     add_name(add, "--spacing", SPACINGS, text, default="trailing")
     text = "do not clip the predicted clean images to the range of the data (default: "
     text += "clip)"

@@ -79,7 +79,8 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     elif args.resume:
         args.config = Path(args.run_dir, CONFIG)
     else:
-        raise InputError("--config: name the configuration, a YAML file")
+        names = ", ".join(shipped_configs())
+        raise InputError(f"--config: name a YAML file, or one that ships: {names}")
     return args
 
 

@@ -15,7 +15,7 @@ class Images:
     Attributes:
         pixels: uint8 array or memory map, `(num_images, height, width, channels)`.
         labels: Class of each image, an int array of shape `(num_images,)`, or None.
-        names: Class names, by label.
+        names: Class names, by label. No source here provides labels and names yet.
         skipped: "name (reason)" of each image that was left out.
     """
 

@@ -114,7 +114,7 @@ class VariationalBound:
             A `Likelihood`.
 
         Raises:
-            ValueError: When there is no image, or the images are not uint8.
+            ArgumentError: When there is no image, or the images are not uint8.
         """
         images = np.asarray(images)
         require(

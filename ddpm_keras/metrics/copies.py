@@ -60,7 +60,7 @@ def memorisation(training, samples, mirrored=None, seed=0):
         nearest that differs.
 
     Raises:
-        ValueError: When there are fewer than 3 training images.
+        ArgumentError: When there are fewer than 3 training images.
 
     Reference:
         - [Alaa et al., 2022](https://arxiv.org/abs/2102.08921), whose "authenticity"

@@ -16,6 +16,7 @@ from ddpm_keras.data.batches import full_batches
 from ddpm_keras.data.pixels import shown_shape, to_float
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import InputError, RunError, require
+from ddpm_keras.networks import NETWORKS
 from ddpm_keras.weights import fingerprint
 
 INCEPTION_SIZE = 299  # pixels a side, as InceptionV3 was trained
@@ -39,7 +40,7 @@ class FeatureExtractor:
         A float64 array of shape `(num_images, dims)`.
 
     Raises:
-        ValueError: On a call, when the images are not uint8 or have another size.
+        ArgumentError: On a call, when the images are not uint8 or have another size.
     """
 
     def __init__(self, name, network, batch_size=64):
@@ -79,7 +80,7 @@ def load_extractor(name, image_shape):
       the same on every backend. It needs no download. It sees colours, edges and
       textures, but no objects.
     - A path: a run folder or weights file of this package. The features are the
-      globally averaged output of the U-Net's middle block at the timestep
+      globally averaged output of its middle block at the timestep
       `timesteps // 100`, for images scaled as at that timestep, with no noise added.
 
     Args:
@@ -166,7 +167,7 @@ def _from_weights(path, image_shape):
     scaled = layers.Rescaling(float(denoiser.diffusion.sqrt_alphas_cumprod[t]))(image)
     time = keras.ops.full_like(image[:, 0, 0, 0], t, dtype="int32")
     return FeatureExtractor(
-        f"{path} (middle block of the U-Net {fingerprint(denoiser.network)} at "
-        f"timestep {t})",
+        f"{path} ({NETWORKS[denoiser.config.network].feature_layer} of the network "
+        f"{fingerprint(denoiser.network)} at timestep {t})",
         keras.Model(image, denoiser.feature_model()([scaled, time])),
     )

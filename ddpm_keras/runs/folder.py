@@ -28,7 +28,7 @@ def make_run_folder(
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CONFIG).exists():
             raise InputError(
-                f"--run-dir: {folder} holds a run; add --resume to go on with it, or "
+                f"--run-dir: {folder} holds a run; add --resume to continue it, or "
                 "name a new folder"
             )
         if any(folder.iterdir()):

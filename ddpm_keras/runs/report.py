@@ -170,7 +170,7 @@ def _measures(folder):
         try:
             lines += _results(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, LookupError, TypeError, AttributeError):
-            lines.append("<p>Not as scripts/evaluate.py writes it.</p>")
+            lines.append("<p>Not a result of ddpm-evaluate.</p>")
             continue
         for picture in sorted(path.parent.glob("*.png")):
             if picture.name != "loss.png":

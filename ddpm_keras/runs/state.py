@@ -43,7 +43,7 @@ def load_state(model, arrays):
     if differ:
         raise InputError(
             f"the saved state is another model's: {len(differ)} arrays differ, "
-            f"{', '.join(differ[:3])}; go on with the model that was saved"
+            f"{', '.join(differ[:3])}; resume with the model that was saved"
         )
     for name, variable in variables.items():
         variable.assign(arrays[name])

@@ -1,8 +1,8 @@
 """A training run: from a configuration to trained weights in a run folder."""
 
 import dataclasses
+import shlex
 import sys
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def train(config, folder):
         model = build_model(config)
         print(f"network: {model.network.count_params():,} parameters")
         print(f"run: {folder}")
-        return Run(config, folder, model, images, training, held_out).go()
+        return Run(config, folder, model, images, training, held_out).train()
 
 
 @dataclasses.dataclass
@@ -98,16 +98,22 @@ class Run:
     def last_step(self):
         return self.steps_per_epoch * self.config.num_epochs
 
-    def go(self):
+    def train(self):
         """Train from the newest checkpoint to the end; return the exit status."""
         first_step, facts = self.restore()
         if self.config.initial_weights and not first_step:
             load_weights(self.model.network, self.config.initial_weights)
             self.model.ema_network.set_weights(self.model.network.get_weights())
-        write_config(self.folder, self.config)  # nothing can be refused from here on
+        write_config(self.folder, self.config)  # not before: a refusal changes nothing
         epochs_done, steps_done = divmod(first_step, self.steps_per_epoch)
-        if not steps_done:
-            self.grids.epochs_done = epochs_done
+        self.grids = SampleGrid(
+            self.folder / "samples",
+            every=self.config.sample_every,
+            num_images=self.config.num_samples,
+            seed=self.config.seed,
+            epochs_done=0 if steps_done else epochs_done,
+            **configured_options(self.config),
+        )
         if first_step >= self.last_step:
             self.complete()
             return 0
@@ -127,7 +133,7 @@ class Run:
                 checkpoints.save(last=True)
                 print(
                     f"stopped: after step {checkpoints.step:,} of {self.last_step:,}; "
-                    f"resume with: ddpm-train --run-dir {self.folder} --resume"
+                    f"resume with: ddpm-train --run-dir {shlex.quote(str(self.folder))} --resume"
                 )
                 return stopped.status
         print(f"weights: {self.folder / RUN_WEIGHTS}")
@@ -177,16 +183,6 @@ class Run:
         self.grids.set_params({"epochs": epochs})
         self.grids.on_train_begin()
         write_report(self.folder)
-
-    @cached_property
-    def grids(self):
-        return SampleGrid(
-            self.folder / "samples",
-            every=self.config.sample_every,
-            num_images=self.config.num_samples,
-            seed=self.config.seed,
-            **configured_options(self.config),
-        )
 
     def callbacks(self, checkpoints):
         """Return the callbacks of `fit` in their order of dependence."""
