@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from ddpm_keras.errors import require
-from ddpm_keras.schedules import SCHEDULES, posterior
+from ddpm_keras.schedules import SCHEDULES, noise_levels, posterior
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
@@ -81,8 +81,7 @@ class GaussianDiffusion:
         self.clip_max = clip_max
         self.schedule = schedule
 
-        betas = SCHEDULES[schedule](self.timesteps, beta_start, beta_end)
-        abar = np.cumprod(1.0 - betas)
+        betas, abar = noise_levels(schedule, self.timesteps, beta_start, beta_end)
         abar_prev = np.append(1.0, abar[:-1])
         start_weight, noisy_weight, variance = posterior(betas, abar, abar_prev)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ddpm_keras.errors import ArgumentError, InputError, require
-from ddpm_keras.schedules import SCHEDULES, posterior
+from ddpm_keras.schedules import noise_levels, posterior
 
 # The fewest steps of each spacing. One leading step would start at timestep 0, where
 # the network takes the noise for a clean image.
@@ -254,11 +254,11 @@ def choose_steps(config, **flags):
     options = {name: value for name, value in flags.items() if value is not None}
     if options.get("sampler", config.sampler) == config.sampler:
         options = configured_options(config) | options
-    betas = SCHEDULES[config.schedule](
-        config.total_timesteps, config.beta_start, config.beta_end
+    _, abar = noise_levels(
+        config.schedule, config.total_timesteps, config.beta_start, config.beta_end
     )
     try:
-        return options, _steps_over(np.cumprod(1.0 - betas), **options)
+        return options, _steps_over(abar, **options)
     except ArgumentError as error:
         raise InputError(f"--{error.keys[0]}: {error}") from error
 

@@ -40,6 +40,12 @@ def cosine_betas(timesteps, beta_start=None, beta_end=None):
 SCHEDULES = {"linear": linear_betas, "cosine": cosine_betas}
 
 
+def noise_levels(schedule, timesteps, beta_start, beta_end):
+    """Return betas and abar of a process, two float64 arrays `(timesteps,)`."""
+    betas = SCHEDULES[schedule](timesteps, beta_start, beta_end)
+    return betas, np.cumprod(1.0 - betas)
+
+
 def posterior(beta, abar, abar_prev):
     """Weights of x_0 and of x_t in the mean of q(x_prev | x_t, x_0), and its variance.
 
