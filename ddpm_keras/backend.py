@@ -75,12 +75,17 @@ class StepModel(keras.Model):
             return super().test_step(state, data)
 
         def _run(self, method, state, *args):
-            """Call a method on the variables' values; return result and new values."""
+            """Call a method on the variables' values; return result and new values.
+
+            The optimizer's may be read, in a training step, but not assigned.
+            """
             trainable, non_trainable, *others = state
             mapping = [
                 *zip(self.trainable_variables, trainable, strict=True),
                 *zip(self.non_trainable_variables, non_trainable, strict=True),
             ]
+            if len(others) == 2:  # those of the optimizer, then of the metrics
+                mapping += zip(self.optimizer.variables, others[0], strict=True)
             with keras.StatelessScope(state_mapping=mapping) as scope:
                 result = method(*args)
             non_trainable = [

@@ -23,7 +23,9 @@ from ddpm_keras.plain_yaml import (
     read_value,
 )
 from ddpm_keras.samplers import SAMPLERS, default_steps_text
-from ddpm_keras.schedules import SCHEDULES
+from ddpm_keras.schedules import PREDICTION_TYPES, SCHEDULES, check_noise_levels
+
+MAX_CLASSES = 10_000
 
 
 class Takes(NamedTuple):
@@ -59,6 +61,10 @@ Switch = Annotated[bool, Takes("BOOL", "true or false")]
 Switches = Annotated[list[bool], Takes("LIST", "a list of true and false")]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_VALUE_LENGTH)]
 Texts = Annotated[list[Text], Field(min_length=1), Takes("LIST", "a list of names")]
+TextsOrNone = Annotated[
+    Annotated[list[Text], Field(min_length=1, max_length=MAX_CLASSES)] | None,
+    Takes("LIST", "a list of names, or null"),
+]
 Name = Annotated[Text, Takes("NAME", "a name")]
 PathOrNone = Annotated[
     Text | None, Takes("PATH", "a path (text; quote a number) or null")
@@ -97,10 +103,19 @@ class Config(BaseModel):
     """leave out the images of "folder" that cannot be read"""
     num_images: Count = 1020
     """images that "petals" draws"""
+    class_labels: Switch = False
+    """learn the classes of the images, so that samples of one can be asked for: a label
+    of TFDS, a subfolder each of "folder", a flower shape of petals"""
+    class_names: TextsOrNone = None
+    """names of the classes; null: those of the images"""
     validation_fraction: Share = 0.0
-    """share of the images held out of training"""
+    """share of the images held out of training, chosen by a hash of their name or
+    number"""
     random_flip: Switch = True
     """mirror each image left to right with probability 1/2"""
+    augment: Fraction = 0.0
+    """probability of each of the changes (flips, turns, scaling, rotation, shift) that
+    the network is told of, so that samples do not show them"""
     img_size: ImageSize = 64
     """image side, or height and width, in pixels"""
     img_channels: OneOrThree = 3
@@ -127,11 +142,15 @@ class Config(BaseModel):
     """how the way up enlarges"""
     activation: Name = "swish"
     """a Keras activation"""
+    patch_size: Count = 1
+    """side of the blocks of pixels that the network takes as one of more channels"""
     initial_weights: PathOrNone = None
     """a run folder or weights file of the same network to start from; null: random
     weights"""
 
     # Diffusion.
+    prediction_type: Literal[*PREDICTION_TYPES] = "epsilon"
+    """what the network outputs: the noise, the velocity or the clean image"""
     total_timesteps: Count = 1000
     """noise steps of the process"""
     schedule: Literal[*SCHEDULES] = "linear"
@@ -140,6 +159,11 @@ class Config(BaseModel):
     """noise variance of the first step"""
     beta_end: Positive = 0.02
     """noise variance of the last step"""
+    schedule_shift: Positive = 1.0
+    """factor on the square root of the signal-to-noise ratio: for larger images, 64
+    over their side"""
+    rescale_zero_terminal_snr: Switch = False
+    """end the schedule in pure noise; not for prediction_type epsilon"""
     clip_min: Number = -1.0
     """smallest value of a denoised pixel"""
     clip_max: Number = 1.0
@@ -147,7 +171,7 @@ class Config(BaseModel):
 
     # Training.
     seed: Seed = 0
-    """the only seed: of weights, drawn and held-out images, their order, noise and
+    """the only seed: of weights, drawn images, the order of images, noise and
     samples"""
     learning_rate: Positive = 2e-4
     """the optimizer's rate"""
@@ -157,14 +181,24 @@ class Config(BaseModel):
         "mean_squared_error"
     )
     """loss on what the network predicts"""
+    snr_gamma: PositiveOrNone = None
+    """min-SNR weights: the most that a timestep weighs in the loss of the clean image
+    (5 in the paper); null: all weigh the same in the loss of what is predicted"""
+    label_dropout: Share = 0.1
+    """share of the images whose label is hidden, with class_labels"""
     learning_rate_warmup_steps: CountOrZero = 0
     """steps over which the rate rises to its value"""
+    learning_rate_decay: Literal["none", "cosine", "linear"] = "none"
+    """how the rate falls after that, to 0 at the end of the last epoch"""
     grad_clip: PositiveOrNone = None
     """largest norm of all gradients together"""
     gradient_accumulation_steps: Count = 1
     """steps whose mean gradient makes one update"""
     ema: Share = 0.999
     """share of the averaged weights kept at each step"""
+    ema_warmup_power: PositiveOrNone = None
+    """keep 1 - (1 + step) ^ -power of them where that is less (0.75 is common), so that
+    the average soon forgets the initial weights; null: no warm-up"""
     mixed_precision: Literal["none", "bfloat16", "float16"] = "none"
     """type of the network's arithmetic, for GPUs"""
     distribute: Literal["auto", "none"] = "auto"
@@ -199,6 +233,12 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check_keys_together(self) -> Self:
         NETWORKS[self.network].check(**self.network_arguments())
+        check_noise_levels(
+            self.total_timesteps,
+            self.prediction_type,
+            self.schedule_shift,
+            self.rescale_zero_terminal_snr,
+        )
         self._require(
             ["beta_start", "beta_end"],
             self.beta_start <= self.beta_end < 1,
@@ -225,6 +265,16 @@ class Config(BaseModel):
             self.dataset_name != "folder" or self.data_dir is not None,
             "dataset_name 'folder' needs data_dir, the folder of the images.",
         )
+        self._require(
+            ["class_names", "class_labels"],
+            self.class_labels or self.class_names is None,
+            "class_names needs class_labels true.",
+        )
+        self._require(
+            ["class_names"],
+            len(set(self.class_names or [])) == len(self.class_names or []),
+            "class_names must differ from each other.",
+        )
         return self
 
     def _require(self, keys: list[str], condition: bool, message: str) -> None:
@@ -235,13 +285,21 @@ class Config(BaseModel):
         """Height, width and channels of the images."""
         return *height_and_width(self.img_size), self.img_channels
 
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes that the network knows; `None` without labels."""
+        return len(self.class_names) if self.class_names else None
+
     def network_arguments(self) -> dict[str, Any]:
         """Return the arguments of the network's builder."""
         return {key: getattr(self, key) for key in NETWORKS[self.network].keys}
 
     def diffusion_arguments(self) -> dict[str, Any]:
         """Return the arguments of `GaussianDiffusion`."""
-        names = ("beta_start", "beta_end", "clip_min", "clip_max", "schedule")
+        names = (
+            *("beta_start", "beta_end", "clip_min", "clip_max", "schedule"),
+            *("prediction_type", "schedule_shift", "rescale_zero_terminal_snr"),
+        )
         arguments = {name: getattr(self, name) for name in names}
         return {**arguments, "timesteps": self.total_timesteps}
 
@@ -267,7 +325,7 @@ RESUMABLE = {
 GROUPS = {
     "dataset_name": "data",
     "network": "network",
-    "total_timesteps": "diffusion",
+    "prediction_type": "diffusion",
     "seed": "training",
     "sample_every": "pictures and logs",
 }

@@ -4,8 +4,35 @@ import keras
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.labels import NO_LABEL
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.weights import load_network, read_config
+
+
+def takes(network, name):
+    """Whether a network has an input of this name."""
+    return name in [tensor.name for tensor in network.inputs]
+
+
+def network_inputs(network, x_t, t, labels=None, changes=None):
+    """Return the inputs of a network in its order.
+
+    Args:
+        network: A `keras.Model` over `[image_input, time_input]`, and `label_input` and
+            `augment_input` where it has them.
+        x_t: Noisy images of shape `(batch, height, width, channels)`.
+        t: Integer timesteps of shape `(batch,)`.
+        labels: Integer labels of shape `(batch,)`. Default: "no label".
+        changes: What `augment` returns. Default: zeros, for images as they are.
+    """
+    inputs = [x_t, t]
+    for tensor in network.inputs[2:]:
+        if tensor.name == "label_input":
+            inputs.append(ops.full_like(t, NO_LABEL) if labels is None else labels)
+        else:
+            zeros = ops.zeros_like(x_t[:, 0, 0, :1]) + ops.zeros((1, *tensor.shape[1:]))
+            inputs.append(zeros if changes is None else changes)
+    return tuple(inputs)
 
 
 class Denoiser:
@@ -15,13 +42,15 @@ class Denoiser:
     was trained to output.
 
     Args:
-        network: A `keras.Model` over `[image_input, time_input]`.
+        network: A `keras.Model` as `network_inputs` takes it.
         diffusion: The `GaussianDiffusion` that it was trained with.
         config: Its `Config`; only `feature_model` needs it.
 
     Call arguments:
         x_t: Noisy images of shape `(batch, height, width, channels)`.
         t: Integer timesteps of shape `(batch,)`.
+        labels: Integer labels of shape `(batch,)`, `NO_LABEL` for none. Default: no
+            labels.
 
     Returns:
         The predicted clean images x_0, float32, in the shape of `x_t`, not clipped.
@@ -55,8 +84,16 @@ class Denoiser:
         """Variables of the network."""
         return self.network.variables
 
-    def __call__(self, x_t, t):
-        output = ops.cast(self.network([x_t, t], training=False), "float32")
+    @property
+    def num_classes(self):
+        """Number of classes that the network knows; 0 without labels."""
+        if not takes(self.network, "label_input"):
+            return 0
+        return self.network.get_layer("label_embedding").num_classes
+
+    def __call__(self, x_t, t, labels=None):
+        inputs = network_inputs(self.network, x_t, t, labels)
+        output = ops.cast(self.network(inputs, training=False), "float32")
         return self.diffusion.predict_start(output, x_t, t)
 
     def feature_model(self):
@@ -67,4 +104,6 @@ class Denoiser:
         """
         layer = self.network.get_layer(NETWORKS[self.config.network].feature_layer)
         pool = keras.layers.GlobalAveragePooling2D(dtype="float32")
-        return keras.Model(self.network.inputs, pool(layer.output))
+        features = keras.Model(self.network.inputs, pool(layer.output))
+        inputs = self.network.inputs[:2]
+        return keras.Model(inputs, features(network_inputs(self.network, *inputs)))

@@ -16,7 +16,14 @@ import numpy as np
 from keras import ops
 
 from ddpm_keras.errors import require
-from ddpm_keras.schedules import SCHEDULES, noise_levels, posterior
+from ddpm_keras.schedules import (
+    PREDICTION_TYPES,
+    SCHEDULES,
+    check_noise_levels,
+    noise_levels,
+    posterior,
+    signal_to_noise,
+)
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
@@ -36,12 +43,21 @@ class GaussianDiffusion:
         clip_min: Smallest value of a predicted clean image.
         clip_max: Largest value of a predicted clean image.
         schedule: `"linear"` or `"cosine"`.
+        prediction_type: What the network outputs, a name in `PREDICTION_TYPES`:
+            `"epsilon"`, the noise; `"v_prediction"`, the velocity; or `"sample"`, the
+            clean image.
+        schedule_shift: Factor on the square root of the signal-to-noise ratio, above 0;
+            see `schedules.shift_snr`.
+        rescale_zero_terminal_snr: Whether the last timestep is pure noise; see
+            `schedules.end_in_pure_noise`. Not for `"epsilon"`: noise alone says
+            nothing about the image. Needs 2 timesteps or more.
 
     Raises:
         ArgumentError: When an argument is outside its range.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239)
+        - [Salimans and Ho, 2022](https://arxiv.org/abs/2202.00512), the velocity
     """
 
     def __init__(
@@ -52,6 +68,9 @@ class GaussianDiffusion:
         clip_min=-1.0,
         clip_max=1.0,
         schedule="linear",
+        prediction_type="epsilon",
+        schedule_shift=1.0,
+        rescale_zero_terminal_snr=False,
     ):
         names = sorted(SCHEDULES)
         require(
@@ -74,14 +93,32 @@ class GaussianDiffusion:
             clip_min=clip_min,
             clip_max=clip_max,
         )
+        require(
+            prediction_type in PREDICTION_TYPES,
+            f"`prediction_type` must be one of {sorted(PREDICTION_TYPES)}.",
+            prediction_type=prediction_type,
+        )
+        check_noise_levels(
+            timesteps, prediction_type, schedule_shift, rescale_zero_terminal_snr
+        )
         self.beta_start = beta_start
         self.beta_end = beta_end
         self.timesteps = int(timesteps)
         self.clip_min = clip_min
         self.clip_max = clip_max
         self.schedule = schedule
+        self.prediction_type = prediction_type
+        self.schedule_shift = schedule_shift
+        self.rescale_zero_terminal_snr = rescale_zero_terminal_snr
 
-        betas, abar = noise_levels(schedule, self.timesteps, beta_start, beta_end)
+        betas, abar = noise_levels(
+            schedule,
+            self.timesteps,
+            beta_start,
+            beta_end,
+            schedule_shift,
+            rescale_zero_terminal_snr,
+        )
         abar_prev = np.append(1.0, abar[:-1])
         start_weight, noisy_weight, variance = posterior(betas, abar, abar_prev)
 
@@ -93,8 +130,9 @@ class GaussianDiffusion:
         self.sqrt_alphas_cumprod = np.float32(np.sqrt(abar))
         self.sqrt_one_minus_alphas_cumprod = np.float32(np.sqrt(1.0 - abar))
         self.log_one_minus_alphas_cumprod = np.float32(np.log(1.0 - abar))
-        self.sqrt_recip_alphas_cumprod = np.float32(np.sqrt(1.0 / abar))
-        self.sqrt_recipm1_alphas_cumprod = np.float32(np.sqrt(1.0 / abar - 1.0))
+        with np.errstate(divide="ignore"):  # abar may end at 0, and these at infinity
+            self.sqrt_recip_alphas_cumprod = np.float32(np.sqrt(1.0 / abar))
+            self.sqrt_recipm1_alphas_cumprod = np.float32(np.sqrt(1.0 / abar - 1.0))
         self.posterior_variance = np.float32(variance)
         # The variance is 0 at t = 0: clip before the logarithm.
         self.posterior_log_variance_clipped = np.float32(
@@ -123,16 +161,43 @@ class GaussianDiffusion:
     def target(self, x_start, noise, t):
         """Return what a network is trained to output for `q_sample(x_start, t, noise)`.
 
-        It is the noise ("epsilon"), equation 14.
+        It is the noise ("epsilon", Ho et al. 2020, equation 14), the clean image
+        ("sample"), or sqrt(abar) noise - sqrt(1 - abar) x_0 ("v_prediction", Salimans
+        and Ho 2022, section 4).
         """
-        return noise
+        if self.prediction_type == "epsilon":
+            return noise
+        if self.prediction_type == "sample":
+            return x_start
+        return (
+            take_at(self.sqrt_alphas_cumprod, t) * noise
+            - take_at(self.sqrt_one_minus_alphas_cumprod, t) * x_start
+        )
 
     def predict_start(self, output, x_t, t):
         """Return the clean images that a network's `output` for `x_t` stands for.
 
         The inverse of `target`.
         """
-        return self.predict_start_from_noise(x_t, t, output)
+        if self.prediction_type == "epsilon":
+            return self.predict_start_from_noise(x_t, t, output)
+        if self.prediction_type == "sample":
+            return output
+        return (
+            take_at(self.sqrt_alphas_cumprod, t) * x_t
+            - take_at(self.sqrt_one_minus_alphas_cumprod, t) * output
+        )
+
+    def loss_weights(self, gamma):
+        """Return the min-SNR weight of each timestep, float32 `(timesteps,)`.
+
+        Every type of prediction then weighs the error of x_0 by min(SNR, gamma): Hang
+        et al. 2023, section 3.4 (https://arxiv.org/abs/2303.09556).
+        """
+        snr = signal_to_noise(self.alphas_cumprod_float64)
+        # The squared error of x_0 is this factor of the output's.
+        factor = {"epsilon": snr, "v_prediction": snr + 1.0, "sample": 1.0}
+        return np.float32(np.minimum(snr, gamma) / factor[self.prediction_type])
 
     def predict_start_from_noise(self, x_t, t, noise):
         """Return the clean images that `noise` turned into `x_t` (equation 4)."""
@@ -158,7 +223,7 @@ class GaussianDiffusion:
         """Return the moments of p(x_{t-1} | x_t), as `q_posterior` does.
 
         Args:
-            pred_noise: The network's output for `x`.
+            pred_noise: The network's output for `x`, of any `prediction_type`.
             x: Noisy images x_t.
             t: Timesteps.
             clip_denoised: Whether the predicted clean images are clipped to
@@ -188,6 +253,9 @@ class GaussianDiffusion:
             "clip_min": self.clip_min,
             "clip_max": self.clip_max,
             "schedule": self.schedule,
+            "prediction_type": self.prediction_type,
+            "schedule_shift": self.schedule_shift,
+            "rescale_zero_terminal_snr": self.rescale_zero_terminal_snr,
         }
 
     @classmethod

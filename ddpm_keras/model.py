@@ -4,11 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddpm_keras.backend import StepModel, draw_share, move_towards
+from ddpm_keras.backend import StepModel, move_towards
 from ddpm_keras.data.pixels import make_grid
-from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.denoiser import Denoiser, takes
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import require
+from ddpm_keras.noising import noisy_batch
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.sampling import ReverseProcess
 
@@ -22,20 +23,32 @@ class DiffusionModel(StepModel):
     metric and optimizer. The weights of `ema_network` are the exponential moving
     average of the network's; it evaluates and samples.
 
-    `fit` and `evaluate` take batches of clean images in [-1, 1]. Every evaluation uses
-    the same noise, so that validation losses can be compared.
+    `fit` and `evaluate` take batches of clean images in [-1, 1], or `(images, labels)`
+    if the network takes labels. Every evaluation uses the same noise, so that
+    validation losses can be compared.
 
     Args:
-        network: A `keras.Model` over `[image_input, time_input]` with an output of the
-            images' shape, such as `build_unet` returns.
+        network: A `keras.Model` over `[image_input, time_input]`, and `label_input` and
+            `augment_input` where it has them, with an output of the images' shape, such
+            as `build_unet` returns.
         ema_network: A network of the same weights' shapes, which is frozen. Default: a
             copy of `network`.
         diffusion: The process. Default: `GaussianDiffusion()`, that of the recipe.
         ema: Decay of the average per step, in [0, 1).
         seed: Seed of timesteps and noise in training, an int. Default: a random one.
+        snr_gamma: Gamma of the min-SNR weights of `GaussianDiffusion.loss_weights`,
+            above 0, for the gradients; the loss that is logged is not weighted, so that
+            it compares with other runs and with the validation loss. Default: none.
+        ema_warmup_power: The decay after k steps is at most 1 - (1 + k)^-power, so that
+            the average soon forgets the initial weights. Default: no warm-up, as in the
+            recipe.
+        augment: Probability of each change of `augmentation.augment` in training. The
+            network must take `augment_input`.
+        label_dropout: Share of the labels replaced by "no label" in training, so that
+            guidance can do without one.
 
     Call arguments:
-        inputs: `[noisy_images, t]`.
+        inputs: `[noisy_images, t]`, and the network's other inputs.
         training: Whether to call `network` or `ema_network`.
 
     Example:
@@ -50,10 +63,13 @@ class DiffusionModel(StepModel):
 
     Raises:
         ArgumentError: When the networks' weights differ in shape, the networks are the
-            same object, or `ema` is out of range.
+            same object, or a number is out of range.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239), algorithms 1 and 2
+        - [Hang et al., 2023](https://arxiv.org/abs/2303.09556), min-SNR weights
+        - [Ho and Salimans, 2022](https://arxiv.org/abs/2207.12598), label dropout
+        - [Karras et al., 2024](https://arxiv.org/abs/2312.02696), the average's profile
     """
 
     def __init__(
@@ -63,6 +79,10 @@ class DiffusionModel(StepModel):
         diffusion=None,
         ema=0.999,
         seed=None,
+        snr_gamma=None,
+        ema_warmup_power=None,
+        augment=0.0,
+        label_dropout=0.1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -88,6 +108,24 @@ class DiffusionModel(StepModel):
             ema_network=f"{ema_network.count_params():,} parameters",
         )
         require(0.0 <= ema < 1.0, "`ema` must be in [0, 1).", ema=ema)
+        require(
+            (snr_gamma is None or snr_gamma > 0)
+            and (ema_warmup_power is None or ema_warmup_power > 0),
+            "`snr_gamma` and `ema_warmup_power` must be above 0, or None.",
+            snr_gamma=snr_gamma,
+            ema_warmup_power=ema_warmup_power,
+        )
+        require(
+            0.0 <= augment <= 1.0 and 0.0 <= label_dropout < 1.0,
+            "`augment` must be in [0, 1], and `label_dropout` in [0, 1).",
+            augment=augment,
+            label_dropout=label_dropout,
+        )
+        require(
+            not augment or takes(network, "augment_input"),
+            "`augment` needs a network that is told of it: build_unet(augment=True).",
+            augment=augment,
+        )
         self.network = network
         self.ema_network = ema_network
         # Frozen before `compile`: the optimizer must not see these weights.
@@ -95,6 +133,10 @@ class DiffusionModel(StepModel):
         self.diffusion = GaussianDiffusion() if diffusion is None else diffusion
         self.ema = ema
         self.seed = seed
+        self.snr_gamma = snr_gamma
+        self.ema_warmup_power = ema_warmup_power
+        self.augment = augment
+        self.label_dropout = label_dropout
         self.train_seeds = keras.random.SeedGenerator(seed)
         self.test_seeds = keras.random.SeedGenerator(0)
         self._reverse_process = None
@@ -126,47 +168,41 @@ class DiffusionModel(StepModel):
         return network(inputs, training=training)
 
     def before_step(self, data, training):
-        return self.add_noise(data, self.train_seeds if training else self.test_seeds)
+        return self.add_noise(
+            data, self.train_seeds if training else self.test_seeds, training
+        )
 
-    def add_noise(self, data, seeds):
+    def add_noise(self, data, seeds, training=True):
         """Turn a batch of clean images into the data of a supervised Keras step.
 
-        Args:
-            data: Images of shape `(batch, height, width, channels)` in [-1, 1].
-            seeds: The `keras.random.SeedGenerator` to draw from.
-
-        Returns:
-            `((noisy_images, t), target, sample_weight)`: the network's inputs and its
-            target.
-
-        Raises:
-            ArgumentError: When the images are integers.
+        Returns `(inputs, target, sample_weight)`; see `noising.noisy_batch`.
         """
-        images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        dtype = keras.backend.standardize_dtype(images.dtype)
-        require(
-            dtype.startswith(("float", "bfloat")),
-            "Images must be floats in [-1, 1], such as `images / 127.5 - 1.0` of 8-bit "
-            "ones.",
-            dtype=dtype,
-        )
-        images = ops.cast(images, "float32")
+        changes = {}
+        if training:
+            changes = {
+                "augment_probability": self.augment,
+                "label_dropout": self.label_dropout,
+                "snr_gamma": self.snr_gamma,
+            }
+        return noisy_batch(data, self.network, self.diffusion, seeds, **changes)
 
-        def draw_timesteps(shape):
-            return keras.random.randint(shape, 0, self.diffusion.timesteps, seed=seeds)
-
-        def draw_noise(shape):
-            return keras.random.normal(shape, dtype="float32", seed=seeds)
-
-        t = draw_share(draw_timesteps, ops.shape(images)[:1])
-        noise = draw_share(draw_noise, ops.shape(images))
-        noisy_images = self.diffusion.q_sample(images, t, noise)
-        target = self.diffusion.target(images, noise, t)
-        return (noisy_images, t), target, sample_weight
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Compute Keras' loss; min-SNR weights change its gradients, not its value."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training or self.snr_gamma is None or sample_weight is None:
+            return loss
+        unweighted = super().compute_loss(x, y, y_pred, None, training)
+        return loss + ops.stop_gradient(unweighted - loss)
 
     def after_update(self):
         """Update the moving averages in `ema_network`."""
-        move_towards(self.ema_network.weights, self.network.weights, 1.0 - self.ema)
+        rate = 1.0 - self.ema
+        if self.ema_warmup_power is not None:
+            steps = ops.cast(self.optimizer.iterations, "float32")
+            rate = ops.maximum(rate, (1.0 + steps) ** -self.ema_warmup_power)
+        move_towards(self.ema_network.weights, self.network.weights, rate)
 
     def evaluate(self, *args, **kwargs):
         """Evaluate as Keras does, with the same timesteps and noise at every call."""
@@ -236,6 +272,10 @@ class DiffusionModel(StepModel):
             "diffusion": keras.saving.serialize_keras_object(self.diffusion),
             "ema": self.ema,
             "seed": self.seed,
+            "snr_gamma": self.snr_gamma,
+            "ema_warmup_power": self.ema_warmup_power,
+            "augment": self.augment,
+            "label_dropout": self.label_dropout,
         }
 
     @classmethod

@@ -1,9 +1,12 @@
-"""Adam in fewer operations, and a wrapper that skips non-finite updates."""
+"""Adam in fewer operations, a wrapper that skips updates, and the learning rate."""
+
+import math
 
 import keras
 from keras import ops
 
 from ddpm_keras.backend import apply_adam_kernel, has_adam_kernel, read_variable
+from ddpm_keras.errors import require
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
@@ -92,3 +95,59 @@ class SkipNonFinite(keras.optimizers.LossScaleOptimizer):
     def get_config(self):
         inner = keras.saving.serialize_keras_object(self.inner_optimizer)
         return {"name": self.name, "inner_optimizer": inner}
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly to its value, then falls to 0.
+
+    The warm-up starts at `learning_rate / warmup_steps`. The decay takes the steps from
+    `warmup_steps` to `num_steps`: in a straight line ("linear"), along half a cosine
+    ("cosine", Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, equation
+    5), or not at all ("none").
+
+    Args:
+        learning_rate: The largest rate.
+        warmup_steps: Steps of the warm-up, 0 or more.
+        decay: `"none"`, `"linear"` or `"cosine"`.
+        num_steps: Step at which the rate is 0; not needed for `"none"`.
+
+    Raises:
+        ArgumentError: When the decay has no steps.
+    """
+
+    def __init__(self, learning_rate, warmup_steps=0, decay="none", num_steps=None):
+        require(
+            decay == "none" or (num_steps or 0) > warmup_steps,
+            f"the {decay} decay of the learning rate needs more steps in all than the "
+            "warm-up.",
+            learning_rate_warmup_steps=warmup_steps,
+            num_steps=num_steps,
+        )
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.decay = decay
+        self.num_steps = num_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        factor = 1.0
+        if self.warmup_steps:
+            first = 1.0 / self.warmup_steps
+            done = ops.minimum(step * first, 1.0)
+            factor = first + (1.0 - first) * done
+        if self.decay != "none":
+            left = (self.num_steps - step) / (self.num_steps - self.warmup_steps)
+            left = ops.clip(left, 0.0, 1.0)
+            if self.decay == "cosine":
+                left = 0.5 - 0.5 * ops.cos(math.pi * left)
+            factor = factor * left
+        return self.learning_rate * factor
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "decay": self.decay,
+            "num_steps": self.num_steps,
+        }

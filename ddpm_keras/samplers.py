@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ddpm_keras.errors import ArgumentError, InputError, require
-from ddpm_keras.schedules import noise_levels, posterior
+from ddpm_keras.schedules import noise_levels, posterior, signal_to_noise
 
 # The fewest steps of each spacing. One leading step would start at timestep 0, where
 # the network takes the noise for a clean image.
@@ -88,7 +88,8 @@ def dpmpp(abar, abar_prev, eta=0.0):
     (1 + eta) h in the weight of D, the weight of x_t is multiplied by e^(-eta h), and
     noise of variance (1 - abar_prev) (1 - e^(-2 eta h)) is added.
     """
-    log_snr = 0.5 * np.log(abar / (1.0 - abar))
+    with np.errstate(divide="ignore"):  # -inf where the first step is pure noise
+        log_snr = 0.5 * np.log(signal_to_noise(abar))
     a = np.sqrt((1.0 - abar_prev) / (1.0 - abar))
     shrink = a * np.sqrt(abar / abar_prev)  # e^-h; 0 in the last step
     weight = np.sqrt(abar_prev) * (1.0 - shrink ** (1.0 + eta))
@@ -255,7 +256,12 @@ def choose_steps(config, **flags):
     if options.get("sampler", config.sampler) == config.sampler:
         options = configured_options(config) | options
     _, abar = noise_levels(
-        config.schedule, config.total_timesteps, config.beta_start, config.beta_end
+        config.schedule,
+        config.total_timesteps,
+        config.beta_start,
+        config.beta_end,
+        config.schedule_shift,
+        config.rescale_zero_terminal_snr,
     )
     try:
         return options, _steps_over(abar, **options)

@@ -10,6 +10,8 @@ from ddpm_keras.backend import compile_calls, map_images
 from ddpm_keras.data.batches import full_batches
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import require
+from ddpm_keras.guidance import Guided
+from ddpm_keras.labels import check_guidance, guided_steps, make_labels
 from ddpm_keras.samplers import make_steps
 
 
@@ -23,9 +25,11 @@ class ReverseProcess:
     Args:
         denoiser: A `Denoiser`, or a network together with `diffusion`.
         diffusion: The `GaussianDiffusion` of a network.
+        guide: A weaker `Denoiser` to guide by (autoguidance): a smaller network, or an
+            earlier checkpoint, of the same process and image size.
     """
 
-    def __init__(self, denoiser, diffusion=None):
+    def __init__(self, denoiser, diffusion=None, guide=None):
         if diffusion is not None:
             denoiser = Denoiser(denoiser, diffusion)
         require(
@@ -34,11 +38,12 @@ class ReverseProcess:
             denoiser=denoiser,
         )
         self.denoiser = denoiser
+        self.guided = Guided(denoiser, guide)
         self.diffusion = denoiser.diffusion
         self.image_shape = denoiser.image_shape
-        self._advance = compile_calls(self._steps, denoiser)
+        self._advance = compile_calls(self._steps, self.guided)
         self._start = compile_calls(
-            lambda seeds: _draw(seeds, 0, self.image_shape), denoiser
+            lambda seeds: _draw(seeds, 0, self.image_shape), self.guided
         )
 
     def noise(self, seeds):
@@ -61,12 +66,15 @@ class ReverseProcess:
         batch_size=64,
         verbose=1,
         clip_denoised=True,
+        labels=None,
+        guidance_scale=1.0,
+        guidance_interval=(0.0, 1.0),
         **options,
     ):
         """Sample images.
 
-        Image k depends on `seed + k`, the sampler and the weights, and not on the
-        batch size or the number of images.
+        Image k depends on `seed + k`, its label, the sampler and the weights, and not
+        on the batch size or the number of images.
 
         Args:
             num_images: Number of images.
@@ -77,6 +85,13 @@ class ReverseProcess:
             batch_size: Images computed together.
             verbose: 1 shows a progress bar, 0 does not.
             clip_denoised: Whether predicted clean images are clipped in each step.
+            labels: The class to sample, an int, or an int for each image, -1 for any
+                class; or a `labels.Labels`. Default: any class.
+            guidance_scale: How far to go from the prediction for any class, or that of
+                `guide`, to the one for the label and beyond: 1 is no guidance, more
+                gives clearer and less varied images.
+            guidance_interval: Where to guide, as shares of the process from 0, the
+                clean image, to 1, pure noise.
             **options: Of `samplers.make_steps`: `spacing`, `eta`, `variance`.
 
         Returns:
@@ -101,7 +116,14 @@ class ReverseProcess:
         plan = make_steps(self.diffusion, sampler, steps, **options)
         seeds = np.arange(seed, seed + num_images)
         batches = self.batches(
-            plan, seeds, None, batch_size, verbose, clip_denoised=clip_denoised
+            plan,
+            seeds,
+            batch_size=batch_size,
+            verbose=verbose,
+            clip_denoised=clip_denoised,
+            labels=labels,
+            guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
         )
         return np.concatenate([images for _, images in batches])
 
@@ -114,6 +136,8 @@ class ReverseProcess:
         verbose=1,
         every=None,
         watch=None,
+        labels=None,
+        guidance_scale=1.0,
         **options,
     ):
         """Sample any number of images, one batch after another.
@@ -124,11 +148,14 @@ class ReverseProcess:
             start: A function from places in `seeds`, an int array of shape `(n,)`, to
                 the images to start from, of shape `(n, height, width, channels)`.
                 Default: the noise of the seeds.
-            batch_size: Images computed together.
+            batch_size: Images that the network computes together; an image guided by
+                labels counts twice.
             verbose: 1 shows a progress bar, 0 does not.
             every: Steps between two updates of the bar. Default: a hundredth of them.
             watch: Called at each update with the number of the batch, from 0, and its
                 `(t, x_t, x_0)`, see `run`. An exception ends the sampling.
+            labels: As in `generate_images`.
+            guidance_scale: As in `generate_images`.
             **options: Of `run`.
 
         Yields:
@@ -136,13 +163,21 @@ class ReverseProcess:
         """
         seeds = np.asarray(seeds)
         every = every or max(1, len(plan) // 100)
+        if labels is not None:
+            labels = make_labels(labels, len(seeds), self.denoiser.num_classes)
+            passes = self.guided.mixture(labels, guidance_scale).passes
+            batch_size = max(1, batch_size // passes)
+        options["guidance_scale"] = guidance_scale
         batches = full_batches(len(seeds), batch_size)
         progress = keras.utils.Progbar(
             len(batches) * len(plan), verbose=verbose, unit_name="step"
         )
         for batch, (some, places) in enumerate(batches):
             x = None if start is None else start(places)
-            chain = self.run(plan, seeds[places], x, every=every, **options)
+            some_labels = None if labels is None else labels.take(places)
+            chain = self.run(
+                plan, seeds[places], x, every=every, labels=some_labels, **options
+            )
             for k, (t, images, x_start) in enumerate(chain, 1):
                 float(images[0, 0, 0, 0])  # wait, or the bar runs ahead of the device
                 progress.update(batch * len(plan) + min(k * every, len(plan)))
@@ -151,7 +186,17 @@ class ReverseProcess:
             finished = seeds[some]
             yield finished, ops.convert_to_numpy(images)[: len(finished)]
 
-    def run(self, plan, seeds, x=None, clip_denoised=True, every=1):
+    def run(
+        self,
+        plan,
+        seeds,
+        x=None,
+        clip_denoised=True,
+        every=1,
+        labels=None,
+        guidance_scale=1.0,
+        guidance_interval=(0.0, 1.0),
+    ):
         """Yield the states of the reverse process of one batch.
 
         Args:
@@ -162,35 +207,59 @@ class ReverseProcess:
             clip_denoised: Whether the predicted clean images are clipped to the
                 diffusion's range.
             every: Steps between two yields; the last one is always yielded.
+            labels: As in `generate_images`.
+            guidance_scale: As in `generate_images`.
+            guidance_interval: As in `generate_images`.
 
         Yields:
             Tuples `(t, x_t, x_0)`: the timestep reached, the noisy images there, and
             the predicted clean images. At the end t is -1 and x_t the sample.
         """
+        check_guidance(guidance_scale, guidance_interval)
+        require(
+            guidance_scale == 1 or labels is not None or self.guided.guide is not None,
+            "`guidance_scale` needs labels or a guide.",
+            guidance_scale=guidance_scale,
+        )
+        if labels is not None:
+            labels = make_labels(labels, len(seeds), self.denoiser.num_classes)
         seeds = ops.convert_to_tensor(seeds, "int32")
         x = self.noise(seeds) if x is None else ops.convert_to_tensor(x, "float32")
         state = x, ops.zeros_like(x)
         clip = (-np.inf, np.inf)
         if clip_denoised:
             clip = self.diffusion.clip_min, self.diffusion.clip_max
-        timesteps = ops.convert_to_tensor(plan.timesteps)
-        columns = np.stack([plan.a, plan.b, plan.c, plan.sigma], axis=1)
-        columns = ops.convert_to_tensor(columns)
-        clip = ops.convert_to_tensor(np.float32(clip))
-        for first in range(0, len(plan), every):
-            last = min(first + every, len(plan))
+        tables = (
+            ops.convert_to_tensor(plan.timesteps),
+            ops.convert_to_tensor(np.stack([plan.a, plan.b, plan.c, plan.sigma], 1)),
+            ops.convert_to_tensor(np.float32(clip)),
+        )
+        plain, guided = self.guided.conditions(labels, 1.0), None
+        if guidance_scale != 1:
+            guided = self.guided.conditions(labels, guidance_scale)
+        inside = guided_steps(
+            plan.timesteps, self.diffusion.timesteps, guidance_interval
+        )
+        # Where spans of equal conditions end, and where a yield is due.
+        turns = np.flatnonzero(np.diff(inside)) + 1 if guided else []
+        ends = sorted({*turns, *range(every, len(plan), every), len(plan)})
+        first = 0
+        for last in ends:
+            conditions = guided if guided and inside[first] else plain
             span = ops.convert_to_tensor((first, last), "int32")
-            state = self._advance(state, seeds, span, timesteps, columns, clip)
-            yield int(plan.reached[last - 1]), *state
+            state = self._advance(state, seeds, span, conditions, *tables)
+            first = last
+            if last % every == 0 or last == len(plan):
+                yield int(plan.reached[last - 1]), *state
 
-    def _steps(self, state, seeds, span, timesteps, columns, clip):
+    def _steps(self, state, seeds, span, conditions, timesteps, columns, clip):
         """Take the steps `span[0]` up to, not including, `span[1]`."""
         batch = ops.shape(seeds)[0]
 
         def step(i, x, x_start_before):
             t = ops.broadcast_to(timesteps[i], (batch,))
             a, b, c, sigma = ops.unstack(columns[i], 4)
-            x_start = ops.clip(self.denoiser(x, t), clip[0], clip[1])
+            x_start = ops.clip(self.guided(x, t, *conditions), clip[0], clip[1])
             x = a * x + b * x_start + c * x_start_before
             x = ops.cond(
                 sigma > 0,

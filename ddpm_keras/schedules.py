@@ -7,6 +7,11 @@ share of the clean image's variance left after and before it.
 
 import numpy as np
 
+from ddpm_keras.errors import require
+
+# What a network may output; `GaussianDiffusion.target` has their formulas.
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
 # `beta_start` and `beta_end` are stated for this many steps.
 REFERENCE_TIMESTEPS = 1000
 
@@ -40,10 +45,70 @@ def cosine_betas(timesteps, beta_start=None, beta_end=None):
 SCHEDULES = {"linear": linear_betas, "cosine": cosine_betas}
 
 
-def noise_levels(schedule, timesteps, beta_start, beta_end):
-    """Return betas and abar of a process, two float64 arrays `(timesteps,)`."""
+def noise_levels(
+    schedule, timesteps, beta_start, beta_end, shift=1.0, zero_terminal_snr=False
+):
+    """Return betas and abar of a process, two float64 arrays `(timesteps,)`.
+
+    `shift` and `zero_terminal_snr` are those of `shift_snr` and `end_in_pure_noise`.
+    """
     betas = SCHEDULES[schedule](timesteps, beta_start, beta_end)
-    return betas, np.cumprod(1.0 - betas)
+    abar = np.cumprod(1.0 - betas)
+    if shift != 1.0:
+        abar = shift_snr(abar, shift)
+    if zero_terminal_snr:
+        abar = end_in_pure_noise(abar)
+    if shift != 1.0 or zero_terminal_snr:
+        betas = 1.0 - abar / np.append(1.0, abar[:-1])
+    return betas, abar
+
+
+def check_noise_levels(
+    timesteps, prediction_type, schedule_shift, rescale_zero_terminal_snr
+):
+    """Raise `ArgumentError` when these do not fit together."""
+    require(
+        schedule_shift > 0,
+        "schedule_shift must be above 0.",
+        schedule_shift=schedule_shift,
+    )
+    require(
+        not rescale_zero_terminal_snr or prediction_type != "epsilon",
+        "rescale_zero_terminal_snr needs prediction_type v_prediction or sample: pure "
+        "noise cannot tell the image from its noise.",
+        rescale_zero_terminal_snr=rescale_zero_terminal_snr,
+        prediction_type=prediction_type,
+    )
+    require(
+        not rescale_zero_terminal_snr or timesteps >= 2,
+        "rescale_zero_terminal_snr needs 2 timesteps or more.",
+        rescale_zero_terminal_snr=rescale_zero_terminal_snr,
+    )
+
+
+def shift_snr(abar, shift):
+    """Multiply the signal-to-noise ratio of every timestep by `shift` squared.
+
+    Hoogeboom et al. 2023, equations 9 and 10 (https://arxiv.org/abs/2301.11093). Noise
+    of independent pixels destroys less of a larger image, since neighbours average it
+    out: `shift` is the side that the schedule was made for over the side of the images.
+    """
+    return abar * shift**2 / (abar * shift**2 + 1.0 - abar)
+
+
+def end_in_pure_noise(abar):
+    """Bring the last timestep's signal to zero and leave the first one as it is.
+
+    Lin et al. 2023, algorithm 1 (https://arxiv.org/abs/2305.08891): shift and scale the
+    square roots of abar. With one timestep there would be no signal at all.
+    """
+    roots = np.sqrt(abar)
+    return np.square((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1]))
+
+
+def signal_to_noise(abar):
+    """Return the signal-to-noise ratio abar / (1 - abar)."""
+    return abar / (1.0 - abar)
 
 
 def posterior(beta, abar, abar_prev):

@@ -179,7 +179,9 @@ def test_predicted_clean_images_are_clipped_to_the_bounds(t):
 
 
 def test_config_round_trip():
-    diffusion = GaussianDiffusion(2e-4, 0.03, 50, -2.0, 3.0, "cosine")
+    diffusion = GaussianDiffusion(
+        2e-4, 0.03, 50, -2.0, 3.0, "cosine", "v_prediction", 0.5, True
+    )
     assert GaussianDiffusion.from_config(diffusion.get_config()).get_config() == {
         "beta_start": 2e-4,
         "beta_end": 0.03,
@@ -187,6 +189,9 @@ def test_config_round_trip():
         "clip_min": -2.0,
         "clip_max": 3.0,
         "schedule": "cosine",
+        "prediction_type": "v_prediction",
+        "schedule_shift": 0.5,
+        "rescale_zero_terminal_snr": True,
     }
     text = json.dumps(keras.saving.serialize_keras_object(diffusion))
     copy = keras.saving.deserialize_keras_object(json.loads(text))

@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "ddpm_keras"
 # From the ground up, as docs/architecture.md has it: each imports only those before it.
 ROOMS = [
     *("errors", "files", "plain_yaml"),
-    *("schedules", "samplers", "networks", "data", "diffusion", "config"),
-    *("backend", "optimizers"),
-    *("weights", "denoiser", "sampling", "starts", "model"),
+    *("schedules", "samplers", "labels", "augmentation", "networks", "data"),
+    *("diffusion", "config", "backend", "optimizers"),
+    *("weights", "denoiser", "guidance", "sampling", "starts", "noising", "model"),
     *("metrics", "runs", "cli"),
 ]
 

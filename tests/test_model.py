@@ -19,7 +19,7 @@ JIT = keras.backend.backend() == "jax"
 class GivenNoise(DiffusionModel):
     """Is given the noise too: batches are `(images, {"t": t, "noise": noise})`."""
 
-    def add_noise(self, data, seeds):
+    def add_noise(self, data, seeds, training=True):
         images, given, _ = keras.utils.unpack_x_y_sample_weight(data)
         noisy_images = self.diffusion.q_sample(images, given["t"], given["noise"])
         return (noisy_images, given["t"]), given["noise"], None

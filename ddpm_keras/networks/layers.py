@@ -69,6 +69,85 @@ class TimeEmbedding(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")
+class LabelEmbedding(layers.Layer):
+    """A learnt vector for each class, and one for "no label".
+
+    Args:
+        num_classes: Number of classes.
+        dim: Size of the vectors.
+
+    Call arguments:
+        labels: Integer tensor of shape `(batch,)`, 0 to `num_classes - 1`; -1 means
+            "no label".
+
+    Returns:
+        A tensor of shape `(batch, dim)`.
+
+    Reference:
+        - [Ho and Salimans, 2022](https://arxiv.org/abs/2207.12598), section 3.1
+    """
+
+    def __init__(self, num_classes, dim, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.dim = dim
+
+    def build(self, labels_shape):
+        # The last row is that of "no label".
+        self.table = self.add_weight(
+            name="table",
+            shape=(self.num_classes + 1, self.dim),
+            # Larger than the time embedding at first: classes come up rarely.
+            initializer=keras.initializers.RandomNormal(stddev=1.0),
+        )
+
+    def call(self, labels):
+        rows = ops.where(labels < 0, self.num_classes, labels)
+        # Not `ops.take`, whose sparse gradients optimizers treat in other ways.
+        chosen = ops.one_hot(rows, self.num_classes + 1, dtype=self.compute_dtype)
+        return ops.matmul(chosen, ops.cast(self.table, self.compute_dtype))
+
+    def compute_output_shape(self, labels_shape):
+        return (*labels_shape, self.dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "dim": self.dim,
+        }
+
+
+class _Patches(layers.Layer):
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class SpaceToDepth(_Patches):
+    """Makes each block of `size` times `size` pixels one pixel of more channels.
+
+    From `(batch, height, width, channels)` to `(batch, height / size, width / size,
+    size * size * channels)`.
+    """
+
+    def call(self, inputs):
+        return ops.space_to_depth(inputs, self.size)
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class DepthToSpace(_Patches):
+    """The inverse of `SpaceToDepth`."""
+
+    def call(self, inputs):
+        return ops.depth_to_space(inputs, self.size)
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
 class GroupNormalization(layers.GroupNormalization):
     """Keras' group normalisation, applied as one factor and one offset per channel.
 

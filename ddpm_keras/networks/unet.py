@@ -3,10 +3,14 @@
 import keras
 from keras import layers
 
+from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.networks.layers import (
     AttentionBlock,
+    DepthToSpace,
     GroupNormalization,
+    LabelEmbedding,
     ResidualBlock,
+    SpaceToDepth,
     TimeEmbedding,
     dense,
     kernel_init,
@@ -25,6 +29,9 @@ def build_unet(
     dropout=0.0,
     interpolation="nearest",
     activation="swish",
+    patch_size=1,
+    num_classes=None,
+    augment=False,
 ):
     """Build the U-Net that predicts the noise in an image.
 
@@ -32,8 +39,8 @@ def build_unet(
     63,200,387 parameters in 382 weights.
 
     Args:
-        img_size: Height and width in pixels, multiples of `2 ** (levels - 1)`: an int,
-            or `(height, width)`.
+        img_size: Height and width in pixels, multiples of
+            `patch_size * 2 ** (levels - 1)`: an int, or `(height, width)`.
         img_channels: Channels of the images.
         first_conv_channels: Channels of the stem, the first convolution.
         channel_multiplier: One factor per level: its width in multiples of the stem's.
@@ -45,17 +52,27 @@ def build_unet(
         dropout: Dropout rate in each residual block, in [0, 1).
         interpolation: `"nearest"` or `"bilinear"` upsampling.
         activation: Name of a Keras activation.
+        patch_size: Side of the blocks of pixels that become the channels of one pixel
+            before the first convolution and after the last one. The first level then
+            works on an image that much smaller.
+        num_classes: Number of classes for an input of labels. `None`: no such input.
+        augment: Whether to take a vector that describes how an image was augmented.
 
     Returns:
         A `keras.Model` over `[image_input, time_input]`, noisy images of shape
         `(batch, height, width, img_channels)` and integer timesteps of shape
-        `(batch,)`. It returns the predicted noise in the images' shape, float32.
+        `(batch,)`; then `label_input`, integer labels of shape `(batch,)` with -1 for
+        "no label", and `augment_input` of shape `(batch, 11)`, see `augmentation.py`,
+        where asked for. It returns its prediction in the images' shape, float32: the
+        noise, or what else the diffusion's `prediction_type` says.
 
     Raises:
         ArgumentError: When arguments are invalid or do not fit together.
 
     Reference:
         - [Ho et al., 2020](https://arxiv.org/abs/2006.11239), appendix B
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), patches
+        - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), augmentation
     """
     check_unet(
         img_size=img_size,
@@ -68,24 +85,32 @@ def build_unet(
         dropout=dropout,
         interpolation=interpolation,
         activation=activation,
+        patch_size=patch_size,
+        num_classes=num_classes,
+        augment=augment,
     )
     height, width = height_and_width(img_size)
     widths = [first_conv_channels * factor for factor in channel_multiplier]
     levels = list(enumerate(zip(widths, has_attention, strict=True)))
 
     image_input = keras.Input((height, width, img_channels), name="image_input")
-    time_input = keras.Input((), dtype="int32", name="time_input")
-    time_embedding = _embed(time_input, 4 * first_conv_channels, activation)
+    inputs = [image_input, keras.Input((), dtype="int32", name="time_input")]
+    embedding = _embed(
+        inputs, 4 * first_conv_channels, activation, num_classes, augment
+    )
 
     def block(x, channels, attend, name):
         x = ResidualBlock(
             channels, norm_groups, dropout, activation, name=f"{name}_residual"
-        )(x, time_embedding)
+        )(x, embedding)
         if attend:
             x = AttentionBlock(channels, norm_groups, name=f"{name}_attention")(x)
         return x
 
-    x = _conv(first_conv_channels, name="stem")(image_input)
+    x = image_input
+    if patch_size > 1:
+        x = SpaceToDepth(patch_size, name="patches")(x)
+    x = _conv(first_conv_channels, name="stem")(x)
     skips = _go_down(x, levels, num_res_blocks, block)
     x = block(skips[-1], widths[-1], True, "middle_0")
     x = block(x, widths[-1], False, "middle_1")
@@ -94,16 +119,30 @@ def build_unet(
     x = GroupNormalization(norm_groups, name="head_norm")(x)
     x = layers.Activation(activation, name="head_activation")(x)
     # The head is float32 under every precision policy: the loss is computed on it.
-    head = _conv(
-        img_channels, kernel_initializer=kernel_init(0.0), dtype="float32", name="head"
-    )
-    return keras.Model([image_input, time_input], head(x), name="unet")
+    x = _conv(
+        img_channels * patch_size**2,
+        kernel_initializer=kernel_init(0.0),
+        dtype="float32",
+        name="head",
+    )(x)
+    if patch_size > 1:
+        x = DepthToSpace(patch_size, dtype="float32", name="pixels")(x)
+    return keras.Model(inputs, x, name="unet")
 
 
-def _embed(t, dim, activation):
-    x = TimeEmbedding(dim, name="time_embedding")(t)
+def _embed(inputs, dim, activation, num_classes, augment):
+    """Return the embedding of all conditions; append the inputs of further ones."""
+    x = TimeEmbedding(dim, name="time_embedding")(inputs[1])
     x = dense(dim, activation=activation, name="time_dense_1")(x)
-    return dense(dim, name="time_dense_2")(x)
+    x = dense(dim, name="time_dense_2")(x)
+    if num_classes is not None:
+        inputs.append(keras.Input((), dtype="int32", name="label_input"))
+        x = x + LabelEmbedding(num_classes, dim, name="label_embedding")(inputs[-1])
+    if augment:
+        inputs.append(keras.Input((AUGMENT_DIM,), name="augment_input"))
+        # Without a bias, so that zeros change nothing.
+        x = x + dense(dim, use_bias=False, name="augment_dense")(inputs[-1])
+    return x
 
 
 def _conv(channels, **kwargs):

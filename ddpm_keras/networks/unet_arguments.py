@@ -48,6 +48,9 @@ def check_unet(
     dropout: float,
     interpolation: str,
     activation: str,
+    patch_size: int = 1,
+    num_classes: int | None = None,
+    augment: float = 0,
 ) -> None:
     """Raise `ArgumentError` when arguments of `build_unet` are invalid.
 
@@ -58,11 +61,13 @@ def check_unet(
         ("first_conv_channels", first_conv_channels),
         ("num_res_blocks", num_res_blocks),
         ("norm_groups", norm_groups),
+        ("patch_size", patch_size),
+        ("num_classes", 1 if num_classes is None else num_classes),
     ):
         message = f"{name} must be an integer, 1 or more."
         require(_is_positive_integer(count), message, **{name: count})
     _check_levels(channel_multiplier, has_attention)
-    _check_size(img_size, channel_multiplier)
+    _check_size(img_size, channel_multiplier, patch_size)
     # The first block normalises the stem's output, so its width counts even where no
     # level is that narrow.
     require(
@@ -99,7 +104,7 @@ def _check_levels(
 
 
 def _check_size(
-    img_size: int | Sequence[int], channel_multiplier: Sequence[int]
+    img_size: int | Sequence[int], channel_multiplier: Sequence[int], patch_size: int
 ) -> None:
     sizes = height_and_width(img_size)
     require(
@@ -107,18 +112,24 @@ def _check_size(
         "img_size must be an integer, 1 or more, or a pair (height, width) of them.",
         img_size=img_size,
     )
-    # Every level but the last halves the image, and the way up doubles it again.
+    # Every level but the last halves the patches, and the way up doubles them again.
     levels = len(channel_multiplier)
-    factor = 2 ** (levels - 1)
+    factor = patch_size * 2 ** (levels - 1)
+    patches, given = (
+        "",
+        {"img_size": img_size, "channel_multiplier": channel_multiplier},
+    )
+    if patch_size > 1:
+        patches = f" of patches of {patch_size}x{patch_size}"
+        given["patch_size"] = patch_size
     for side, size in zip(("height", "width"), sizes, strict=True):
         below = size // factor * factor
         nearest = f"{below} or {below + factor}" if below else f"{factor}"
         require(
             size == below,
-            f"img_size must be a multiple of {factor} for {levels} levels; the valid "
-            f"{side} nearest to {size} is {nearest}.",
-            img_size=img_size,
-            channel_multiplier=channel_multiplier,
+            f"img_size must be a multiple of {factor} for {levels} levels{patches}; "
+            f"the valid {side} nearest to {size} is {nearest}.",
+            **given,
         )
 
 

@@ -3,10 +3,10 @@
 import keras
 
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import ArgumentError, InputError
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.networks import build_network
-from ddpm_keras.optimizers import Adam
+from ddpm_keras.optimizers import Adam, WarmupDecay
 
 
 def check_names(config):
@@ -28,8 +28,13 @@ def check_names(config):
             ) from error
 
 
-def build_model(config):
-    """Return the compiled `DiffusionModel` of a `Config`, initialised with its seed."""
+def build_model(config, num_steps=None):
+    """Return the compiled `DiffusionModel` of a `Config`, initialised with its seed.
+
+    Args:
+        config: The `Config`.
+        num_steps: Steps of the whole training; only `learning_rate_decay` needs it.
+    """
     keras.utils.set_random_seed(config.seed)
     policy = keras.config.dtype_policy()
     if config.mixed_precision != "none":
@@ -38,19 +43,38 @@ def build_model(config):
         network = build_network(config)
         diffusion = GaussianDiffusion(**config.diffusion_arguments())
         model = DiffusionModel(
-            network, diffusion=diffusion, ema=config.ema, seed=config.seed, name="ddpm"
+            network,
+            diffusion=diffusion,
+            ema=config.ema,
+            seed=config.seed,
+            snr_gamma=config.snr_gamma,
+            ema_warmup_power=config.ema_warmup_power,
+            augment=config.augment,
+            label_dropout=config.label_dropout,
+            name="ddpm",
         )
-        model.compile(loss=config.loss, optimizer=build_optimizer(config))
+        model.compile(loss=config.loss, optimizer=build_optimizer(config, num_steps))
     finally:
         keras.config.set_dtype_policy(policy)
     return model
 
 
-def build_optimizer(config):
-    """Return the Keras optimizer of a `Config`."""
-    rate, steps = config.learning_rate, config.learning_rate_warmup_steps
-    if steps:  # an upward decay from the first step's rate
-        rate = keras.optimizers.schedules.PolynomialDecay(rate / steps, steps, rate)
+def has_fixed_rate(config):
+    """Whether the learning rate is the same in every step."""
+    return (
+        not config.learning_rate_warmup_steps and config.learning_rate_decay == "none"
+    )
+
+
+def build_optimizer(config, num_steps=None):
+    """Return the Keras optimizer of a `Config`; `num_steps` as in `build_model`."""
+    rate = config.learning_rate
+    if not has_fixed_rate(config):
+        warmup, decay = config.learning_rate_warmup_steps, config.learning_rate_decay
+        try:
+            rate = WarmupDecay(rate, warmup, decay, num_steps)
+        except ArgumentError as error:
+            raise InputError(f"{error.keys[0]}: {error}") from error
     accumulated = config.gradient_accumulation_steps
     kind = type(keras.optimizers.get(config.optimizer))
     return (Adam if kind is keras.optimizers.Adam else kind)(

@@ -209,7 +209,9 @@ class Checkpoints(keras.callbacks.Callback):
         except (RunError, OSError) as error:  # a full disk may have room next time
             self._failures += 1
             if last or self._failures == 3:
-                raise RunError(f"{error}; make room and continue with --resume") from error
+                raise RunError(
+                    f"{error}; make room and continue with --resume"
+                ) from error
             warn(f"{error}; training goes on")
         self._saved_time = time.monotonic()
 

@@ -61,7 +61,7 @@ def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
     changed = {
         key: f"{key} (was {before[key]}, is {value})"
         for key, value in config.model_dump().items()
-        if value != before[key]
+        if value != before[key] and (key, value) != ("class_names", None)
     }
     others = [text for key, text in changed.items() if key not in RESUMABLE]
     if others:
@@ -71,6 +71,11 @@ def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
         )
     if changed:
         print(f"changed: {', '.join(changed.values())}")
+    if "num_epochs" in changed and config.learning_rate_decay != "none":
+        print(
+            f"learning_rate_decay: the rate goes on at its place on the {config.learning_rate_decay} "
+            f"curve that ends after epoch {config.num_epochs}"
+        )
     return folder
 
 

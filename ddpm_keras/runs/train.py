@@ -22,7 +22,7 @@ from ddpm_keras.errors import InputError, warn
 from ddpm_keras.files import remove_temporary_files, written_whole
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs import checkpoint
-from ddpm_keras.runs.build import build_model, check_names
+from ddpm_keras.runs.build import build_model, check_names, has_fixed_rate
 from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples, SampleGrid
 from ddpm_keras.runs.folder import write_config
 from ddpm_keras.runs.log import Log, cut_log
@@ -53,18 +53,20 @@ def train(config, folder):
     join_hosts()
     check_names(config)
     images = load_images(config)
+    if config.class_labels:
+        config = config.model_copy(update={"class_names": list(images.names)})
+        print(f"classes: {len(images.names):,}")
     if images.skipped:
         with written_whole(folder / "skipped_images.txt") as file:
             file.write_text("\n".join(images.skipped) + "\n", encoding="utf-8")
-    training, held_out = split_indices(
-        len(images), config.validation_fraction, config.seed
-    )
+    training, held_out = split_indices(images.ids, config.validation_fraction)
     print(f"data: {len(training):,} images to train on, {len(held_out):,} held out")
     check_fills_batch(len(training), config.batch_size)
     with distributed(config.batch_size, config.distribute) as num_devices:
         if num_devices > 1:
             print(f"devices: {num_devices}, sharing each batch")
-        model = build_model(config)
+        num_steps = len(training) // config.batch_size * config.num_epochs
+        model = build_model(config, num_steps)
         print(f"network: {model.network.count_params():,} parameters")
         print(f"run: {folder}")
         return Run(config, folder, model, images, training, held_out).train()
@@ -120,7 +122,7 @@ class Run:
         if first_step:
             print(f"resumed: after step {first_step:,} of {self.last_step:,}")
             cut_log(self.folder / "log.csv", epochs_done)
-            if not self.config.learning_rate_warmup_steps:
+            if has_fixed_rate(self.config):
                 self.model.optimizer.learning_rate = self.config.learning_rate
         with StopSignal() as stop:
             size = self.steps_per_epoch

@@ -1,0 +1,148 @@
+"""Which labels to sample, and the mixtures of predictions that guidance makes of them.
+
+NumPy only, so that the command line needs no Keras for it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from ddpm_keras.errors import require
+
+NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labels:
+    """For each image, the labels whose predictions are mixed.
+
+    Attributes:
+        labels: int32 array of shape `(num_images, k)`; `NO_LABEL` for none.
+        weights: float32 array of that shape; None where k is 1.
+    """
+
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.labels)
+
+    @property
+    def passes(self):
+        """Predictions of the network that each image needs."""
+        return self.labels.shape[1]
+
+    def take(self, places):
+        """Select images by an int array."""
+        weights = None if self.weights is None else self.weights[places]
+        return Labels(self.labels[places], weights)
+
+    def guided(self, scale):
+        """Add "no label", for classifier-free guidance of this scale.
+
+        Ho and Salimans 2022, equation 6 (https://arxiv.org/abs/2207.12598). Scale 1 is
+        the prediction with labels, and 0 that without.
+        """
+        if scale == 1:
+            return self
+        none = np.full_like(self.labels[:, :1], NO_LABEL)
+        if scale == 0:
+            return Labels(none)
+        weights = np.ones_like(self.labels) if self.weights is None else self.weights
+        return Labels(
+            np.concatenate([none, self.labels], axis=1),
+            np.concatenate(
+                [np.full(none.shape, 1.0 - scale), scale * weights], axis=1
+            ).astype("float32"),
+        )
+
+
+def make_labels(labels, num_images, num_classes):
+    """Check labels, and give each image one.
+
+    Args:
+        labels: An int for all images, an int array of shape `(num_images,)`, or a
+            `Labels`; 0 to `num_classes - 1`, or `NO_LABEL`.
+        num_images: Number of images.
+        num_classes: Number of classes that the network knows; 0 without labels.
+
+    Returns:
+        A `Labels` of `num_images` images.
+
+    Raises:
+        ArgumentError: When they do not fit.
+    """
+    require(num_classes > 0, "The network has no labels.", labels=labels)
+    if isinstance(labels, Labels):
+        made = labels
+    else:
+        array = np.asarray(labels)
+        require(
+            array.dtype.kind in "iu" and array.ndim < 2,
+            "`labels` must be an integer, or one for each image.",
+            labels=labels,
+        )
+        made = Labels(np.atleast_1d(array).astype("int32")[:, None])
+        if array.ndim == 0:
+            made = made.take(np.zeros(num_images, int))
+    require(
+        len(made) == num_images,
+        f"`labels` must be an integer, or {num_images}, one for each image.",
+        labels=len(made),
+    )
+    lowest, highest = made.labels.min(), made.labels.max()
+    require(
+        lowest >= NO_LABEL and highest < num_classes,
+        f"`labels` must be 0 to {num_classes - 1}, or {NO_LABEL} for none.",
+        labels=int(lowest if lowest < NO_LABEL else highest),
+    )
+    return made
+
+
+def between_labels(first, second, count):
+    """Mix the predictions for two labels, from all of the first to all of the second.
+
+    Returns:
+        `Labels` of `count` images.
+    """
+    share = np.linspace(0.0, 1.0, count, dtype="float32")
+    labels = np.tile(np.int32([[first, second]]), (count, 1))
+    return Labels(labels, np.stack([1.0 - share, share], axis=1))
+
+
+def spread_labels(num_images, num_classes):
+    """Spread images evenly over the classes, in their order: an int32 array."""
+    return (np.arange(num_images) * num_classes // num_images).astype("int32")
+
+
+def check_guidance(scale, interval):
+    """Raise `ArgumentError` when a scale or an interval is not possible."""
+    require(
+        np.isfinite(scale) and scale >= 0,
+        "`guidance_scale` must be 0 or more.",
+        guidance_scale=scale,
+    )
+    low, high = interval
+    require(
+        0 <= low < high <= 1,
+        "`guidance_interval` must be two numbers, 0 <= low < high <= 1.",
+        guidance_interval=interval,
+    )
+
+
+def guided_steps(timesteps, total, interval):
+    """Say which steps are inside an interval of noise levels.
+
+    Kynkäänniemi et al. 2024 (https://arxiv.org/abs/2404.07724).
+
+    Args:
+        timesteps: Timesteps that the steps start from, an int array `(steps,)`.
+        total: Number of timesteps of the process.
+        interval: `(low, high)`, as shares of the process: 0 is the clean image, 1 pure
+            noise.
+
+    Returns:
+        A bool array of shape `(steps,)`.
+    """
+    share = (timesteps + 1) / total
+    return (interval[0] < share) & (share <= interval[1])
