@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from ddpm_keras.data import flowers
-from ddpm_keras.data.flowers import draw_flower, draw_flowers
+from ddpm_keras.data.flowers import (
+    draw_flower,
+    draw_flowers,
+    draw_labelled_flowers,
+)
 from ddpm_keras.errors import ArgumentError
 
 
@@ -137,7 +141,7 @@ def test_bloom_is_near_the_middle_and_large():
 
 @pytest.mark.parametrize(
     ("shape", "count"),
-    [(shape, count) for shape in flowers.SHAPES for count in shape[:2]],
+    [(shape, count) for shape in flowers.SHAPES.values() for count in shape[:2]],
 )
 def test_whorl_has_the_number_of_petals_asked_for(shape, count):
     # Row r, column c of this canvas is the point at radius r and angle c.
@@ -151,6 +155,22 @@ def test_whorl_has_the_number_of_petals_asked_for(shape, count):
     starts = (inside & ~np.roll(inside, 1)).sum()
     is_notched = shape[-1] > 0
     assert starts == (2 * count if is_notched else count)
+
+
+def test_label_is_the_shape_of_the_petals(monkeypatch):
+    images, labels = draw_labelled_flowers(200, 16, seed=5)
+    np.testing.assert_array_equal(images, draw_flowers(200, 16, seed=5))
+    assert (labels.dtype, labels.shape) == (np.int32, (200,))
+    counts = np.bincount(labels, minlength=4)
+    assert len(counts) == len(flowers.SHAPES) == 4 and counts.min() > 30
+
+    # With the outlines of the other shapes gone, only flowers of one label stay.
+    for label, (name, shape) in enumerate(flowers.SHAPES.items()):
+        changed = dict.fromkeys(flowers.SHAPES, flowers.SHAPES["narrow"][:2] + (9,) * 4)
+        monkeypatch.setattr(flowers, "SHAPES", changed | {name: shape})
+        same = (draw_flowers(200, 16, seed=5) == images).all(axis=(1, 2, 3))
+        monkeypatch.undo()
+        np.testing.assert_array_equal(same, labels == label)
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4, "rgb", None])

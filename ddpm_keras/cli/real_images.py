@@ -41,9 +41,7 @@ def load_real(args: Namespace, data_config: Config) -> tuple[Images, Images]:
         InputError: When there are too few for the metrics.
     """
     images = load_images(data_config)
-    indices = split_indices(
-        len(images), data_config.validation_fraction, data_config.seed
-    )
+    indices = split_indices(images.ids, data_config.validation_fraction)
     training, held_out = (images.take(part) for part in indices)
     compares = any(METRICS[name].of_real for name in args.metrics)
     if args.against == "held-out" and not len(held_out) and compares:

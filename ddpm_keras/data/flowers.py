@@ -35,13 +35,14 @@ PALETTES = (
 # Fewest and most petals, then the outline (rise, fall, fullness, notch) of a petal: its
 # half-width at the fraction t of its length is proportional to
 # t**rise * (1 - t)**fall; at fullness 1 it just about touches its neighbours; the notch
-# is the depth of the cut in the tip. Leaves are drawn as petals too.
-SHAPES = (
-    (4, 8, 1.0, 0.45, 1.15, 0.0),  # Round
-    (5, 9, 1.0, 0.85, 1.20, 0.0),  # Pointed
-    (4, 6, 1.0, 0.40, 1.15, 0.25),  # Notched
-    (9, 13, 0.6, 0.30, 0.90, 0.0),  # Narrow, like a daisy
-)
+# is the depth of the cut in the tip. Leaves are drawn as petals too. The names are
+# those of the classes.
+SHAPES = {
+    "round": (4, 8, 1.0, 0.45, 1.15, 0.0),
+    "pointed": (5, 9, 1.0, 0.85, 1.20, 0.0),
+    "notched": (4, 6, 1.0, 0.40, 1.15, 0.25),
+    "narrow": (9, 13, 0.6, 0.30, 0.90, 0.0),  # Like a daisy
+}
 LEAF = (0.8, 0.90, 0.65, 0.0)
 
 # Each pixel is the mean of SAMPLES x SAMPLES points, for smooth edges.
@@ -55,6 +56,11 @@ def draw_flower(seed, index, img_size, img_channels=3):
     Returns:
         A uint8 array of shape `(height, width, img_channels)`, 0 to 255.
     """
+    return _draw(seed, index, img_size, img_channels)[0]
+
+
+def _draw(seed, index, img_size, img_channels):
+    """Return the flower as `draw_flower` does, and the number of its shape."""
     height, width = _check_format(img_size, img_channels)
     rng = np.random.default_rng([seed, index])
     tip, base, centres, light = PALETTES[rng.integers(len(PALETTES))]
@@ -65,13 +71,13 @@ def draw_flower(seed, index, img_size, img_channels=3):
     # Move the origin to the middle of the bloom.
     y, x = y - rng.uniform(-0.1, 0.1), x - rng.uniform(-0.1, 0.1)
     _stem(canvas, rng, y, x)
-    _bloom(canvas, rng, y, x, (tip, base), centres[rng.integers(2)])
+    shape = _bloom(canvas, rng, y, x, (tip, base), centres[rng.integers(2)])
 
     image = canvas.reshape(height, SAMPLES, width, SAMPLES, 3).mean((1, 3))
     image = np.clip(image, 0, 1)
     if img_channels == 1:
         image = image @ LUMINANCE
-    return np.rint(255 * image).astype("uint8")
+    return np.rint(255 * image).astype("uint8"), shape
 
 
 def draw_flowers(num_images, img_size, img_channels=3, seed=0):
@@ -91,10 +97,20 @@ def draw_flowers(num_images, img_size, img_channels=3, seed=0):
         ValueError: When `num_images` or a side is not a positive int, or `img_channels`
             not 1 or 3.
     """
+    return draw_labelled_flowers(num_images, img_size, img_channels, seed)[0]
+
+
+def draw_labelled_flowers(num_images, img_size, img_channels=3, seed=0):
+    """Draw flowers as `draw_flowers` does, and label them by the shape of their petals.
+
+    Returns:
+        The images; and their labels, an int32 array of shape `(num_images,)`, which
+        count the names in `SHAPES`.
+    """
     require(num_images >= 1, "`num_images` must be positive.", num_images=num_images)
-    return np.stack(
-        [draw_flower(seed, i, img_size, img_channels) for i in range(num_images)]
-    )
+    drawn = [_draw(seed, i, img_size, img_channels) for i in range(num_images)]
+    images, shapes = zip(*drawn, strict=True)
+    return np.stack(images), np.array(shapes, "int32")
 
 
 def _check_format(img_size, img_channels):
@@ -145,7 +161,11 @@ def _stem(canvas, rng, y, x):
 
 
 def _bloom(canvas, rng, y, x, colours, centre):
-    """Paint the leaves, one or two whorls of petals, then the centre."""
+    """Paint the leaves, one or two whorls of petals, then the centre.
+
+    Returns:
+        The number of the petals' shape in `SHAPES`.
+    """
     # A flat bloom seen at a slant is shorter in one direction.
     turn, slant = np.float32(rng.uniform(0, np.pi)), rng.uniform(0.8, 1)
     along = (np.cos(turn) * x + np.sin(turn) * y) / slant
@@ -154,7 +174,8 @@ def _bloom(canvas, rng, y, x, colours, centre):
     angle += rng.uniform(0, 2 * np.pi)
 
     length = rng.uniform(0.7, 0.92)
-    fewest, most, *outline = SHAPES[rng.integers(len(SHAPES))]
+    shape = int(rng.integers(len(SHAPES)))
+    fewest, most, *outline = list(SHAPES.values())[shape]
     count, leaves = int(rng.integers(fewest, most + 1)), int(rng.integers(2, 5))
     green = np.array(MEADOW) * rng.uniform(0.5, 1.1)
     colours = np.array(colours) + rng.normal(0, 0.04, 3)
@@ -165,6 +186,7 @@ def _bloom(canvas, rng, y, x, colours, centre):
         angle += np.pi / count
         _whorl(canvas, rng, radius, angle, 0.62 * length, count, outline, colours)
     _disc(canvas, radius, angle, length * rng.uniform(0.18, 0.32), centre)
+    return shape
 
 
 def _whorl(canvas, rng, radius, angle, length, count, outline, colours):

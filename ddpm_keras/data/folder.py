@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ddpm_keras.data.classes import find_classes, number_classes
 from ddpm_keras.data.images import Images
 from ddpm_keras.data.pixels import BrokenImageError, decode_image, fit_image
 from ddpm_keras.errors import InputError
@@ -43,17 +44,33 @@ def find_images(folder: str) -> list[str]:
     return sorted(paths)
 
 
+def image_ids(folder: str, paths: list[str]) -> list[str]:
+    """Return paths found by `find_images` relative to the folder, with "/"."""
+    start = len(os.path.join(folder, ""))
+    return [path[start:].replace(os.sep, "/") for path in paths]
+
+
 def load_folder(
-    folder: str, height: int, width: int, channels: int, skip_bad: bool = False
+    folder: str,
+    height: int,
+    width: int,
+    channels: int,
+    skip_bad: bool = False,
+    labelled: bool = False,
 ) -> Images:
     """Decode and fit every image below a folder, in the order of their paths.
+
+    Their `ids` are these paths, and with `labelled` they have labels.
 
     With `skip_bad`, images that cannot be read are left out, with a line on stderr.
 
     Raises:
-        InputError: As `find_images`; or when images cannot be read, with their names.
+        InputError: As `find_images` and `find_classes`; or when images cannot be read,
+            with their names.
     """
     paths = find_images(folder)
+    ids = image_ids(folder, paths)
+    classes = find_classes(folder, ids) if labelled else None
     pixels = np.empty((len(paths), height, width, channels), "uint8")
     reasons = {}
 
@@ -65,21 +82,33 @@ def load_folder(
 
     with ThreadPoolExecutor() as pool:  # Pillow releases Python's lock
         list(pool.map(load, range(len(paths))))
-    if not reasons:
-        return Images(pixels)
-    bad = sorted(reasons)
+    skipped = ()
+    if reasons:
+        skipped = _skip(folder, paths, reasons, skip_bad)
+        good = [k for k in range(len(paths)) if k not in reasons]
+        pixels, ids = pixels[good], [ids[k] for k in good]
+        classes = classes and [classes[k] for k in good]
+    labels, names = number_classes(classes) if labelled else (None, ())
+    return Images(pixels, labels, names, ids, skipped)
+
+
+def _skip(
+    folder: str, paths: list[str], reasons: dict[int, str], skip_bad: bool
+) -> tuple[str, ...]:
+    """Tell which images cannot be read; return a line on each, or raise."""
     lines = [
-        f"{_printable(os.path.relpath(paths[k], folder))} ({reasons[k]})" for k in bad
+        f"{_printable(os.path.relpath(paths[k], folder))} ({reasons[k]})"
+        for k in sorted(reasons)
     ]
     first, more = ", ".join(lines[:MOST_NAMED]), len(lines) - MOST_NAMED
     if more > 0:
         first += f" and {more} more"
     where = _printable(str(folder))
-    count = f"data_dir: {len(bad)} of {len(paths)} images in {where} cannot be read"
-    some_good = len(bad) < len(paths)
+    count = f"data_dir: {len(lines)} of {len(paths)} images in {where} cannot be read"
+    some_good = len(lines) < len(paths)
     if skip_bad and some_good:
         print(f"{count} and are left out: {first}", file=sys.stderr)
-        return Images(np.delete(pixels, bad, axis=0), skipped=tuple(lines))
+        return tuple(lines)
     listed = f", all listed in {_write_list(lines)}" if more > 0 else ""
     rest = ", or train on the rest with --skip_bad true" if some_good else ""
     raise InputError(f"{count}: {first}{listed}; remove or replace each{rest}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,50 +15,79 @@ class Images:
 
     Attributes:
         pixels: uint8 array or memory map, `(num_images, height, width, channels)`.
-        labels: Class of each image, an int array of shape `(num_images,)`, or None.
-        names: Class names, by label. No source here provides labels and names yet.
+        labels: Class of each image, an int32 array of shape `(num_images,)`, or None.
+        names: Class names, by label; () without labels.
+        ids: What identifies each image wherever it stands in the data set, such as its
+            file name: an object array of texts. Default: its index.
         skipped: "name (reason)" of each image that was left out.
     """
 
     pixels: np.ndarray
     labels: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    ids: np.ndarray | Sequence[str] | None = None
     skipped: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        ids = map(str, range(len(self.pixels))) if self.ids is None else self.ids
+        object.__setattr__(self, "ids", np.array(list(ids), object))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", np.asarray(self.labels, "int32"))
 
     def __len__(self):
         return len(self.pixels)
 
     def take(self, indices):
         """Select images by an int array, a slice or a bool array."""
-        labels = None if self.labels is None else self.labels[indices]
-        return dataclasses.replace(self, pixels=self.pixels[indices], labels=labels)
+        return dataclasses.replace(
+            self,
+            pixels=self.pixels[indices],
+            labels=None if self.labels is None else self.labels[indices],
+            ids=self.ids[indices],
+        )
 
     def digest(self, indices):
-        """Return the SHA-256, in hex, of the pixels of the images at an int array."""
+        """Return the SHA-256, in hex, of the pixels of the images at an int array.
+
+        Labels, if there are any, follow the pixels as little-endian int32.
+        """
         digest = hashlib.sha256()
         for first in range(0, len(indices), BLOCK):
             some = self.pixels[indices[first : first + BLOCK]]
             digest.update(np.ascontiguousarray(some))
+        if self.labels is not None:
+            digest.update(self.labels[indices].astype("<i4"))
         return digest.hexdigest()
 
 
-def count_held_out(num_images, validation_fraction):
-    """Return the number of images that `split_indices` holds out."""
-    # Round first: 100 * 0.07 is 7.000000000000001.
-    return int(np.ceil(round(num_images * validation_fraction, 6)))
+def split_indices(ids, validation_fraction):
+    """Split images into training and held-out ones by a hash of what identifies them.
 
-
-def split_indices(num_images, validation_fraction, seed):
-    """Split images at random into training and held-out ones.
+    An image is held out if its SHA-256, as a fraction of the largest, is below
+    `validation_fraction`. So images that join or leave the data set move no other, and
+    about that fraction is held out, but at least one image (unless the fraction is 0),
+    and not all of them.
 
     Args:
-        num_images: Number of images.
-        validation_fraction: Fraction to hold out, in [0, 1); the number is rounded up.
-        seed: Seed of the choice.
+        ids: Texts that identify the images, such as `Images.ids`.
+        validation_fraction: Fraction to hold out, in [0, 1).
 
     Returns:
         Two ascending int arrays: the images to train on, and those held out.
     """
-    held_out = count_held_out(num_images, validation_fraction)
-    order = np.random.default_rng(seed).permutation(num_images)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    if not validation_fraction or not len(ids):
+        return np.arange(len(ids)), np.arange(0)
+    hashes = np.array([_hash(text) for text in ids])
+    held_out = hashes < validation_fraction
+    held_out[hashes.argmin()] = True
+    # Last, so that a single image is trained on.
+    if held_out.all():
+        held_out[hashes.argmax()] = False
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _hash(text):
+    """Map a text to a number in [0, 1], evenly."""
+    # File names that are no UTF-8 hold surrogates.
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest) / 2**256
