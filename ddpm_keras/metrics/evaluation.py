@@ -82,7 +82,7 @@ def _distances(metrics, real, samples, seed):
     """Return a dict from names to pairs of a value and its standard error or None."""
     values = {}
     if "kid" in metrics:
-        distance = kernel_distance(real.features, samples.features, seed=seed)
+        distance = kernel_distance(real.features, samples.features)
         values["kid"] = (distance.mean, distance.standard_error)
     if "fid" in metrics:
         values["fid"] = (frechet_distance(real.features, samples.features), None)

@@ -16,110 +16,108 @@ from ddpm_keras.metrics.distances import blocks
 
 @dataclasses.dataclass(frozen=True)
 class KernelDistance:
-    """The mean over subsets, and its standard error."""
+    """The estimate from two whole sets, and its standard error."""
 
     mean: float
     standard_error: float
-    subset_size: int
 
 
-def kernel_distance(features_1, features_2, subset_size=None, num_subsets=100, seed=0):
-    """Compute KID: the squared discrepancy, averaged over random subsets.
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    """The kernel of all pairs of an image of one set and one of another (or the same).
 
-    The standard error is that of the whole sets' estimate, by the jackknife that
-    deletes all but a subset. As the subsets overlap, their spread over
-    sqrt(num_subsets) would go to 0 with more of them, whatever the images.
+    Attributes:
+        of_first: Mean over the pairs of each image of the first set.
+        of_second: The same for the second set.
+        mean: Mean over all pairs.
+        interaction: Variance of what the two images of a pair do not explain one by
+            one: of the kernel less both means, plus the mean of all.
+        number: Number of pairs.
+    """
+
+    of_first: np.ndarray
+    of_second: np.ndarray
+    mean: float
+    interaction: float
+    number: int
+
+
+def kernel_distance(features_1, features_2):
+    """Compute KID from two whole sets, of any two sizes.
+
+    The standard error says how much the estimate would vary with new sets of these
+    sizes. It is that of the jackknife, which leaves out one image of either set at a
+    time, less what the jackknife counts twice: the variance that belongs to pairs. That
+    is most of it where both sets are from one distribution.
 
     Args:
         features_1: Array of shape `(num_images_1, dims)`.
         features_2: Array of shape `(num_images_2, dims)`.
-        subset_size: Images of each set in a subset, at least 2 and below the size of
-            the smaller set. Default: half of that size, at most 1,000.
-        num_subsets: Number of subsets.
-        seed: Seed of the choice of subsets.
 
     Returns:
         A `KernelDistance`. The mean may be negative: for two sets from one distribution
         its expectation is 0.
 
     Raises:
-        ValueError: When there are too few images for the subsets, or the dims differ.
+        ArgumentError: When a set has fewer than 4 images, or the dims differ.
 
     Reference:
-        - [Bińkowski et al., 2018](https://arxiv.org/abs/1801.01401), section 4
-        - Shao and Wu 1989, "A general theory for jackknife variance estimation"
+        - [Bińkowski et al., 2018](https://arxiv.org/abs/1801.01401), equation 4
+        - Efron and Stein 1981, "The jackknife estimate of variance"
     """
-    features_1, features_2 = (
-        np.asarray(f, "float64") for f in (features_1, features_2)
-    )
-    smaller = min(len(features_1), len(features_2))
-    if subset_size is None:
-        subset_size = min(1000, smaller // 2)
+    x, y = (np.asarray(f, "float64") for f in (features_1, features_2))
     require(
-        2 <= subset_size < smaller,
-        "`subset_size` must be at least 2 and below the number of images of the "
-        f"smaller set, {smaller}.",
-        subset_size=subset_size,
+        len(x) >= 4 and len(y) >= 4 and x.shape[1:] == y.shape[1:],
+        "Two sets of 4 or more vectors of one length are needed.",
+        features_1=x.shape,
+        features_2=y.shape,
     )
-    rng = np.random.default_rng(seed)
-    values = squared_discrepancies(
-        features_1,
-        features_2,
-        _choose(len(features_1), subset_size, num_subsets, rng),
-        _choose(len(features_2), subset_size, num_subsets, rng),
-    )
-    variance = np.var(values) * subset_size / (smaller - subset_size)
+    within_x, within_y, between = _pairs(x), _pairs(y), _pairs(x, y)
+    jackknife = _leave_one_out(within_x, between.of_first)
+    jackknife += _leave_one_out(within_y, between.of_second)
+    of_pairs = 2.0 * within_x.interaction / within_x.number
+    of_pairs += 2.0 * within_y.interaction / within_y.number
+    of_pairs += 4.0 * between.interaction / between.number
+    # The rest belongs to single images; its estimate can fall below 0.
+    variance = max(jackknife - of_pairs, of_pairs)
     return KernelDistance(
-        float(np.mean(values)), float(np.sqrt(variance)), int(subset_size)
+        float(within_x.mean + within_y.mean - 2.0 * between.mean),
+        float(np.sqrt(variance)),
     )
 
 
-def squared_discrepancies(x, y, in_x, in_y):
-    """Compute the unbiased estimate of MMD^2 (equation 4) for each subset.
+def _leave_one_out(within, between):
+    """Return the jackknife's variance of the distance, from leaving out one image each.
 
     Args:
-        x: float64 array of shape `(num_1, dims)`.
-        y: float64 array of shape `(num_2, dims)`.
-        in_x: Which rows of `x` are in which subset: array of zeros and ones, shape
-            `(num_1, num_subsets)`, with two or more ones in each column.
-        in_y: The same for `y`.
-
-    Returns:
-        A float64 array of shape `(num_subsets,)`.
-
-    Raises:
-        ValueError: When the dims differ.
+        within: `_Pairs` of the set that is left out from.
+        between: Mean kernel of each of its images with those of the other set.
     """
-    require(
-        x.shape[1] == y.shape[1],
-        "Both sets need features of one length.",
-        x=x.shape,
-        y=y.shape,
-    )
-    # Each kernel value is computed once, however many subsets it is in.
-    cross = _sums(x, y, in_x, in_y) / (in_x.sum(0) * in_y.sum(0))
-    within = 0.0
-    for a, in_a in ((x, in_x), (y, in_y)):
-        diagonal = _cube(np.square(a).sum(1) / a.shape[1] + 1.0) @ in_a
-        size = in_a.sum(0)
-        within = within + (_sums(a, a, in_a, in_a) - diagonal) / (size * (size - 1))
-    return within - 2.0 * cross
+    size = len(between)
+    # What the distance loses without an image, up to a constant.
+    change = 2.0 * (within.of_first / (size - 2) - between / (size - 1))
+    return (size - 1) * np.var(change)
 
 
-def _sums(x, y, in_x, in_y):
-    """Sum the kernel over the pairs of each subset."""
-    sums = 0.0
+def _pairs(x, y=None):
+    """Compute `_Pairs` of two sets, or of a set with itself but for pairs of equals."""
+    same = y is None
+    y = x if same else y
+    of_first, of_second, squares = [], np.zeros(len(y)), 0.0
     for first, some in blocks(x):
         kernel = _cube(some @ y.T / x.shape[1] + 1.0)
-        sums = sums + (in_x[first : first + len(some)] * (kernel @ in_y)).sum(0)
-    return sums
-
-
-def _choose(number, size, num_subsets, rng):
-    chosen = np.zeros((number, num_subsets))
-    for k in range(num_subsets):
-        chosen[rng.choice(number, size, replace=False), k] = 1.0
-    return chosen
+        if same:
+            rows = np.arange(len(some))
+            kernel[rows, first + rows] = 0.0
+        of_first.append(kernel.sum(1))
+        of_second += kernel.sum(0)
+        squares += np.square(kernel).sum()
+    number = len(x) * (len(y) - same)
+    of_first = np.concatenate(of_first) / (len(y) - same)
+    of_second /= len(x) - same
+    mean = of_first.mean()
+    explained = np.square(of_first).mean() + np.square(of_second).mean() - mean**2
+    return _Pairs(of_first, of_second, mean, squares / number - explained, number)
 
 
 def _cube(values):
