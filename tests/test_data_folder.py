@@ -1,5 +1,6 @@
 """Folders of images, with and without broken ones."""
 
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,14 @@ def test_subfolders_are_read_in_the_order_of_paths(tmp_path):
     assert (images.dtype, images.shape) == (np.uint8, (6, 8, 8, 3))
     greys = np.rint(images.mean(axis=(1, 2, 3)) / 40)
     np.testing.assert_array_equal(greys, [0, 1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_images_are_identified_by_their_paths_in_the_folder(tmp_path, end):
+    fill(tmp_path, NAMES)
+    images = load_images(folder_config(f"{tmp_path}{end}"))
+    assert list(images.ids) == NAMES
+    assert (images.labels, images.names) == (None, ())
 
 
 def test_link_to_a_parent_folder_is_not_followed(tmp_path):
@@ -123,6 +132,48 @@ def test_folder_needs_no_tensorflow(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
+
+
+# Classes.
+
+
+def labelled(folder, **keys):
+    return load_images(folder_config(folder, class_labels=True, **keys))
+
+
+def test_first_level_subfolders_are_the_classes(tmp_path):
+    names = ["b/1.png", "a b/deep/er/1.png", "b/z.png", "Z/1.png", "a b/2.png"]
+    fill(tmp_path, names)
+    (tmp_path / "no image").mkdir()
+    images = labelled(tmp_path)
+    assert images.names == ("Z", "a b", "b")
+    assert list(images.ids) == sorted(names)
+    assert [images.names[label] for label in images.labels] == [
+        image.partition("/")[0] for image in images.ids
+    ]
+
+
+def test_class_whose_images_are_all_skipped_is_dropped(tmp_path, capsys):
+    fill(tmp_path, ["b/1.png", "c/1.png", "b/3.png"])
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    images = labelled(tmp_path, skip_bad=True)
+    assert images.names == ("b", "c")
+    assert list(images.labels) == [0, 0, 1]
+    assert list(images.ids) == ["b/1.png", "b/3.png", "c/1.png"]
+    assert len(images.skipped) == 2
+
+
+def test_dataset_json_wins_over_subfolders(tmp_path):
+    fill(tmp_path, ["00000/img1.png", "00000/img2.png", "00001/img3.png"])
+    entries = [["00001/img3.png", 10], ["00000/img1.png", 10], ["gone.png", 3]]
+    entries.append(["00000/img2.png", 9])
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": entries}))
+    images = labelled(tmp_path)
+    assert images.names == ("9", "10")
+    assert list(images.labels) == [1, 0, 1]
+    assert load_images(folder_config(tmp_path)).labels is None
 
 
 # Images that cannot be read.

@@ -6,7 +6,8 @@ from refusal import refusal
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import check_data_set, load_images
-from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.data.flowers import draw_flowers, draw_labelled_flowers
+from ddpm_keras.data.images import split_indices
 
 
 def config_of(**keys):
@@ -27,32 +28,65 @@ def test_petals_are_the_drawn_flowers(img_size, channels):
     images = load_images(config)
     np.testing.assert_array_equal(images.pixels, wanted)
     assert (images.labels, images.names, images.skipped) == (None, (), ())
+    assert list(images.ids) == ["4/0", "4/1", "4/2"]
 
 
-@pytest.mark.parametrize("num_images, held_out", [(4, 0), (5, 1), (9, 5)])
-def test_enough_images_pass_the_check(tmp_path, num_images, held_out):
-    keys = {"batch_size": 4, "validation_fraction": held_out / num_images}
-    check_data_set(config_of(dataset_name="petals", num_images=num_images, **keys))
+def test_classes_of_petals_are_all_shapes():
+    config = config_of(dataset_name="petals", num_images=2, img_size=8, seed=4)
+    images = load_images(config.model_copy(update={"class_labels": True}))
+    wanted, labels = draw_labelled_flowers(2, 8, seed=4)
+    np.testing.assert_array_equal(images.pixels, wanted)
+    np.testing.assert_array_equal(images.labels, labels)
+    assert images.names == ("round", "pointed", "notched", "narrow")
+
+
+def test_class_names_of_the_configuration_must_be_those_of_the_images():
+    keys = {"dataset_name": "petals", "num_images": 2, "class_labels": True}
+    names = ["round", "pointed", "notched", "narrow"]
+    assert load_images(config_of(**keys, class_names=names)).names == tuple(names)
+    for wrong, words in (
+        (
+            ["round", "notched", "pointed", "narrow"],
+            "1 is 'pointed' there and 'notched'",
+        ),
+        (names[:3], "3 is 'narrow' there and missing"),
+        ([*names, "wild"], "4 is missing there and 'wild'"),
+    ):
+        assert refusal(load_images, config_of(**keys, class_names=wrong)) == (
+            "class_names: the data set's classes are round, pointed, notched, narrow; "
+            f"class {words} in class_names; correct these, or leave the key out"
+        )
+
+
+def sources(folder, num_images):
+    """Configurations of so many images in a folder, and drawn."""
     for k in range(num_images):
-        (tmp_path / f"{k}.jpg").touch()  # not an image; the check does not read it
-    check_data_set(
-        config_of(dataset_name="folder", data_dir=str(tmp_path), **keys, skip_bad=True)
+        (folder / f"{k}.jpg").touch()  # not an image; the check does not read it
+    return (
+        {"dataset_name": "petals", "num_images": num_images},
+        {"dataset_name": "folder", "data_dir": str(folder)},
     )
 
 
-@pytest.mark.parametrize("num_images, held_out", [(3, 0), (5, 2)])
-def test_check_refuses_too_few_images(tmp_path, num_images, held_out):
-    for k in range(num_images):
-        (tmp_path / f"{k}.jpg").touch()
-    for source in (
-        {"dataset_name": "petals", "num_images": num_images},
-        {"dataset_name": "folder", "data_dir": str(tmp_path)},
-    ):
-        config = config_of(
-            **source, batch_size=4, validation_fraction=held_out / num_images
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 0.6])
+def test_check_knows_how_many_images_are_held_out(tmp_path, fraction):
+    ids = [f"0/{k}" for k in range(12)], [f"{k}.jpg" for k in range(12)]
+    for source, names in zip(sources(tmp_path, 12), ids, strict=True):
+        number = len(split_indices(names, fraction)[0])
+        keys = {**source, "validation_fraction": fraction}
+        check_data_set(config_of(**keys, batch_size=number))
+        message = refusal(check_data_set, config_of(**keys, batch_size=number + 1))
+        assert message.startswith(
+            f"batch_size: {number} training images do not fill one batch of "
+            f"{number + 1}; "
         )
-        words = "batch_size: 3 training images do not fill one batch of 4; "
-        assert refusal(check_data_set, config).startswith(words)
+
+
+def test_check_refuses_a_folder_without_classes(tmp_path):
+    _, folder = sources(tmp_path, 3)
+    config = config_of(**folder, batch_size=2, class_labels=True)
+    assert refusal(check_data_set, config) == refusal(load_images, config)
+    assert refusal(check_data_set, config).startswith("class_labels: '0.jpg' in ")
 
 
 def test_check_refuses_a_folder_without_images(tmp_path):

@@ -28,7 +28,7 @@ from ddpm_keras.errors import RunError
 
 @pytest.fixture(scope="module")
 def tfds_dir(tmp_path_factory):
-    """`oxford_flowers102`, a few flowers in place of its own, and `words`."""
+    """`oxford_flowers102`, a few flowers in place of its own, and smaller sets."""
     root = tmp_path_factory.mktemp("tfds")
     flowers = tfds.features.FeaturesDict(
         {
@@ -50,6 +50,28 @@ def tfds_dir(tmp_path_factory):
     text = tfds.features.FeaturesDict({"text": tfds.features.Text()})
     splits = {"train": range(2)}
     write_tfds(root / "words" / "1.0.0", text, splits, lambda k: {"text": str(k)})
+    return root
+
+
+@pytest.fixture(scope="module")
+def labelled_dir(tmp_path_factory):
+    """Sets of grey images, image k of grey level 20 * k, with labels of each kind."""
+    root = tmp_path_factory.mktemp("labelled")
+    classes = tfds.features.ClassLabel(names=["rose", "tulip", " water\tlily ", "iris"])
+    kinds = {
+        "named": (classes, [3, 0, 3, 2, 0, 0]),  # no tulip
+        "half": (classes, [1, -1, 1, -1, 1, 1]),
+        "counted": (np.int64, [3, 0, 3, 2, 0, 0]),
+    }
+    for name, (feature, labels) in kinds.items():
+        features = {"image": tfds.features.Image(), "label": feature}
+
+        def example(k, labels=labels):
+            return {"image": np.full((4, 4, 3), 20 * k, "uint8"), "label": labels[k]}
+
+        features = tfds.features.FeaturesDict(features)
+        splits = {"train": range(4), "test": range(4, 6)}
+        write_tfds(root / name / "1.0.0", features, splits, example)
     return root
 
 
@@ -174,6 +196,81 @@ def test_damaged_copy_is_reported(tfds_dir, tmp_path):
     assert message.startswith("dataset_name: cannot read 'oxford_flowers102' (")
     assert message.endswith(f"); delete {folder}, and the next run prepares it again")
     assert "\n" not in message
+
+
+# Labels, and what identifies an image.
+
+
+@pytest.mark.parametrize("splits", [["test", "train"], ["train[2:]", "test"]])
+def test_classes_with_images_are_numbered_in_their_order(labelled_dir, splits):
+    config = tfds_config(
+        labelled_dir, 4, dataset_name="named", splits=splits, class_labels=True
+    )
+    images = load_images(config)
+    greys = images.pixels[:, 0, 0, 0] // 20
+    wanted = [["iris", "rose", "iris", "water?lily", "rose", "rose"][k] for k in greys]
+    assert [images.names[label] for label in images.labels] == wanted
+    assert images.names == ("rose", "water?lily", "iris")
+    assert images.labels.dtype == np.int32
+
+
+def test_labels_are_left_out_unless_asked_for(labelled_dir):
+    images = load_images(tfds_config(labelled_dir, 4, dataset_name="half"))
+    assert (images.labels, images.names) == (None, ())
+    assert len(images) == 4
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_file_names_identify_images(tfds_dir, labelled):
+    config = tfds_config(tfds_dir, splits=["test", "train"], class_labels=labelled)
+    images = load_images(config)
+    numbers = [5, 6, 7, 0, 1, 2, 3, 4]
+    assert list(images.ids) == [f"image_{k:05d}.jpg" for k in numbers]
+    if labelled:  # the names are in the code of TFDS
+        assert list(images.labels) == numbers
+        assert images.names[:2] == ("pink primrose", "hard-leaved pocket orchid")
+
+
+def test_places_in_the_files_identify_images_without_names(labelled_dir):
+    def ids(*splits):
+        config = tfds_config(labelled_dir, 4, dataset_name="named", splits=list(splits))
+        return list(load_images(config).ids)
+
+    both, train = ids("test", "train"), ids("train")
+    assert len(set(both)) == 6 and both[2:] == train
+    assert ids("train[1:3]") == train[1:3]
+
+
+@pytest.mark.parametrize(
+    "name, splits, problem",
+    [
+        ("counted", ["train"], "the feature label of the data set 'counted' is no"),
+        ("half", ["train", "test"], "2 of 6 images of the splits train, test have no"),
+    ],
+)
+def test_labels_that_are_no_classes_are_reported(labelled_dir, name, splits, problem):
+    config = tfds_config(
+        labelled_dir, 4, dataset_name=name, splits=splits, class_labels=True
+    )
+    message = refusal(load_images, config)
+    assert message.startswith(f"class_labels: {problem}")
+    assert "\n" not in message
+
+
+def test_data_set_without_labels_is_reported(config):
+    config = config.model_copy(update={"class_labels": True})
+    assert refusal(load_images, config) == (
+        "class_labels: the data set 'served_flowers' has no feature called label; "
+        "leave the key out, or use another one"
+    )
+
+
+def test_decoded_images_are_not_kept_beside_the_result(tfds_dir, monkeypatch):
+    def cache(*args):
+        raise AssertionError("TFDS caches what is read once")
+
+    monkeypatch.setattr(tf.data.Dataset, "cache", cache)
+    assert len(load_images(tfds_config(tfds_dir))) == 5
 
 
 # Downloads that fail.

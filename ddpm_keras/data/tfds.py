@@ -30,19 +30,30 @@ def load_tfds(name, splits, data_dir, height, width, channels, labelled=False):
             no labels that are asked for.
         RunError: When it cannot be downloaded, or the copy in `data_dir` is damaged.
     """
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
     builder = _prepare(name, data_dir)
-    features, known = builder.info.features, builder.info.splits
+    known = builder.info.splits
     if labelled:
-        _check_label(name, features)
+        _check_label(name, builder.info.features)
     for split in splits:
         if split.partition("[")[0] not in known:
             raise InputError(
                 f"splits: {name!r} has no split {split!r}; it has {', '.join(known)}"
             )
+    pixels, ids, *labels = _read(builder, splits, height, width, channels, labelled)
+    ids = [text.decode("utf-8", "surrogateescape") for text in ids]
+    if not labelled:
+        return Images(pixels, ids=ids)
+    class_names = builder.info.features["label"].names
+    labels, names = _number_labels(labels[0], class_names, splits)
+    return Images(pixels, labels, names, ids)
 
+
+def _read(builder, splits, height, width, channels, labelled):
+    """Return arrays of all images, what identifies them, and any labels."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    name, features = builder.name, builder.info.features
     id_key = "tfds_id"
     if "file_name" in features and isinstance(
         features["file_name"], tfds.features.Text
@@ -69,18 +80,12 @@ def load_tfds(name, splits, data_dir, height, width, channels, labelled=False):
         ) from error
     batches = examples.map(fit_example, num_parallel_calls=tf.data.AUTOTUNE).batch(256)
     try:
-        columns = zip(*batches.as_numpy_iterator(), strict=True)
-        pixels, ids, *labels = map(np.concatenate, columns)
+        return map(np.concatenate, zip(*batches.as_numpy_iterator(), strict=True))
     except tf.errors.OpError as error:
         raise RunError(
             f"dataset_name: cannot read {name!r} ({_first_line(error)}); delete "
             f"{builder.data_dir}, and the next run prepares it again"
         ) from error
-    ids = [text.decode("utf-8", "surrogateescape") for text in ids]
-    if not labelled:
-        return Images(pixels, ids=ids)
-    labels, names = _number_labels(labels[0], features["label"].names, splits)
-    return Images(pixels, labels, names, ids)
 
 
 def _check_label(name, features):
