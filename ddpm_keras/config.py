@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
+import numpy as np
 from annotated_types import Predicate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,7 +24,12 @@ from ddpm_keras.plain_yaml import (
     read_value,
 )
 from ddpm_keras.samplers import SAMPLERS, default_steps_text
-from ddpm_keras.schedules import PREDICTION_TYPES, SCHEDULES, check_noise_levels
+from ddpm_keras.schedules import (
+    PREDICTION_TYPES,
+    SCHEDULES,
+    check_noise_levels,
+    noise_levels,
+)
 
 MAX_CLASSES = 10_000
 
@@ -302,6 +308,17 @@ class Config(BaseModel):
         )
         arguments = {name: getattr(self, name) for name in names}
         return {**arguments, "timesteps": self.total_timesteps}
+
+    def abar(self) -> np.ndarray:
+        """Return abar of each timestep, float64 `(total_timesteps,)`."""
+        return noise_levels(
+            self.schedule,
+            self.total_timesteps,
+            self.beta_start,
+            self.beta_end,
+            self.schedule_shift,
+            self.rescale_zero_terminal_snr,
+        )[1]
 
     def to_yaml(self) -> str:
         """Write every key on a line of its own, as `load_config` reads it back."""

@@ -3,11 +3,12 @@
 NumPy only, so that the command line needs no Keras for it.
 """
 
+import csv
 import dataclasses
 
 import numpy as np
 
-from ddpm_keras.errors import require
+from ddpm_keras.errors import nearest, require, short
 
 NO_LABEL = -1
 
@@ -146,3 +147,54 @@ def guided_steps(timesteps, total, interval):
     """
     share = (timesteps + 1) / total
     return (interval[0] < share) & (share <= interval[1])
+
+
+def read_labels(text, names):
+    """Read class names or numbers, separated by commas; "all" is every class.
+
+    Args:
+        text: Such as `"sunflower,water lily,7"`, in any case.
+        names: The class names, by label.
+
+    Returns:
+        A list of labels.
+
+    Raises:
+        ValueError: When there is no such class; the message names the nearest.
+    """
+    if text == "all":
+        return list(range(len(names)))
+    # A name may contain a comma: quoted, as in CSV.
+    words = next(csv.reader([text], skipinitialspace=True), [])
+    require(len(words) > 0, "name one class or more.", labels=text)
+    return [_read_label(word.strip(), names) for word in words]
+
+
+def _read_label(word, names):
+    lower = [name.casefold() for name in names]
+    if word.casefold() in lower:
+        return lower.index(word.casefold())
+    if word.isdecimal() and int(word) < len(names):
+        return int(word)
+    near = nearest(word.casefold(), lower)
+    hint = f"did you mean {names[lower.index(near)]!r}?" if near else "none is similar"
+    raise ValueError(
+        f"there is no class {short(repr(word))} among the {len(names)}; {hint}"
+    )
+
+
+def random_labels(seeds, frequencies):
+    """Draw one label for each seed, which depends on the seed alone.
+
+    Args:
+        seeds: Ints, 0 or more.
+        frequencies: How often each label is drawn, in proportion: an array of shape
+            `(num_classes,)`.
+
+    Returns:
+        An int32 array of shape `(len(seeds),)`.
+    """
+    ends = np.cumsum(frequencies) / np.sum(frequencies)
+    draws = [np.random.default_rng([int(seed), 1]).random() for seed in seeds]
+    # Labels that never occur have an end equal to the one before, and are passed over.
+    return np.searchsorted(ends, draws, side="right").astype("int32")

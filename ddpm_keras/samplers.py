@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ddpm_keras.errors import ArgumentError, InputError, require
-from ddpm_keras.schedules import noise_levels, posterior, signal_to_noise
+from ddpm_keras.schedules import posterior, signal_to_noise
 
 # The fewest steps of each spacing. One leading step would start at timestep 0, where
 # the network takes the noise for a clean image.
@@ -255,16 +255,8 @@ def choose_steps(config, **flags):
     options = {name: value for name, value in flags.items() if value is not None}
     if options.get("sampler", config.sampler) == config.sampler:
         options = configured_options(config) | options
-    _, abar = noise_levels(
-        config.schedule,
-        config.total_timesteps,
-        config.beta_start,
-        config.beta_end,
-        config.schedule_shift,
-        config.rescale_zero_terminal_snr,
-    )
     try:
-        return options, _steps_over(abar, **options)
+        return options, _steps_over(config.abar(), **options)
     except ArgumentError as error:
         raise InputError(f"--{error.keys[0]}: {error}") from error
 

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from ddpm_keras.config import Config
 from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.data.images import Images
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
 from ddpm_keras.metrics.features import load_extractor
@@ -27,7 +28,8 @@ class FakeModel:
 
     epoch = 0
 
-    def generate_images(self, num_images, **options):
+    def generate_images(self, num_images, labels=None, **options):
+        self.labels = labels
         # The default of dpmpp is 20 steps.
         assert options == {"sampler": "dpmpp", "eta": 1.0, "seed": 5, "verbose": 0}
         rng = np.random.default_rng(5)
@@ -36,7 +38,7 @@ class FakeModel:
 
 
 def test_values_are_those_of_the_metrics():
-    callback = MeasureSamples(REAL, Config(eval_every=2, eval_images=32, seed=5))
+    callback = MeasureSamples(Images(REAL), Config(eval_every=2, eval_images=32, seed=5))
     callback.set_model(FakeModel())
     callback.set_params({"epochs": 5})
     seen = []
@@ -64,14 +66,14 @@ def test_real_images_are_drawn_from_all_classes():
     """A folder's images come sorted by class."""
     images = np.repeat(np.uint8([0, 255]), 64)[:, None, None, None]
     images = np.broadcast_to(images, (128, 8, 8, 3))
-    real = MeasureSamples(images, Config(eval_every=1, eval_images=16)).real
+    real = MeasureSamples(Images(images), Config(eval_every=1, eval_images=16)).real
     assert len(real) == 32
     assert 64 < real[:16].mean() < 191
 
 
 def test_too_few_real_images_are_refused():
     with pytest.raises(InputError, match="^eval_every: .* there are 3; use 0"):
-        MeasureSamples(REAL[:3], Config(eval_every=1))
+        MeasureSamples(Images(REAL[:3]), Config(eval_every=1))
 
 
 def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
@@ -98,7 +100,7 @@ def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
 
 def test_log_has_the_values(tmp_path):
     callbacks = [
-        MeasureSamples(REAL, Config(eval_every=2, eval_images=16, seed=5)),
+        MeasureSamples(Images(REAL), Config(eval_every=2, eval_images=16, seed=5)),
         Log(str(tmp_path / "log.csv")),
     ]
     model = FakeModel()
@@ -118,7 +120,7 @@ def test_log_has_the_values(tmp_path):
 
 
 def test_a_model_is_measured(make_network):
-    callback = MeasureSamples(REAL, Config(eval_every=1, eval_images=16, seed=5))
+    callback = MeasureSamples(Images(REAL), Config(eval_every=1, eval_images=16, seed=5))
     diffusion = GaussianDiffusion(timesteps=12)
     callback.set_model(DiffusionModel(make_network(), diffusion=diffusion))
     callback.set_params({"epochs": 1})

@@ -5,6 +5,9 @@ Examples:
     ddpm-sample --weights runs/demo/001 --sampler dpmpp --steps 20
     ddpm-sample --weights runs/demo/001 --seeds 0-9999 --out images/
     ddpm-sample --weights runs/demo/001 --gif chain.gif --strip chain.png
+    ddpm-sample --weights weights/flowers64.safetensors --list-labels
+    ddpm-sample --weights weights/flowers64.safetensors --guidance-scale 2 \\
+        --labels sunflower,"water lily"
 """
 
 from argparse import Namespace
@@ -16,7 +19,13 @@ import numpy as np
 
 from ddpm_keras.cli.command import command
 from ddpm_keras.cli.flags import steps_from, weights_and_config
-from ddpm_keras.cli.sample_flags import are_seeds, parse_flags
+from ddpm_keras.cli.guidance_flags import (
+    describe_guidance,
+    find_guide,
+    read_guidance,
+)
+from ddpm_keras.cli.sample_flags import are_seeds, check_number, parse_flags
+from ddpm_keras.cli.sample_labels import Chosen, choose_labels, list_labels
 from ddpm_keras.cli.writers import (
     write_folder,
     write_gif,
@@ -39,7 +48,13 @@ MAX_ROW_IMAGES = 16  # the longest interpolation in a single row of a grid
 def main(argv: Sequence[str] | None = None) -> int:
     args, seeds = parse_flags(__doc__, argv)
     weights, config = weights_and_config(args)
+    if args.list_labels:
+        return list_labels(config)
     options, plan = steps_from(args, config)
+    chosen = choose_labels(args, config, seeds)
+    check_number(args, len(chosen.seeds))
+    guidance = read_guidance(args, config)
+    found_guide = find_guide(args, config)
 
     # These import Keras, which takes seconds: report mistakes in the flags first.
     from ddpm_keras.denoiser import Denoiser
@@ -47,14 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ddpm_keras.weights import fingerprint
 
     denoiser = Denoiser.from_weights(weights, config)
-    process = ReverseProcess(denoiser)
-    start, seeds = choose_start(args, process, plan, seeds)
-    text = describe(args, seeds) | options
+    guide = Denoiser.from_weights(*found_guide) if found_guide else None
+    process = ReverseProcess(denoiser, guide=guide)
+    start, seeds = choose_start(args, process, plan, chosen.seeds)
+    text = describe(args, seeds) | options | chosen.text
+    text |= describe_guidance(args, guide and guide.network)
     text |= {"steps": len(plan), "weights": fingerprint(denoiser.network)}
     with StopSignal() as stop:
         sampling = Sampling(args, process, plan, stop)
-        batches = sampling.batches(seeds, start)
-        count = write_images(args, len(seeds), batches, process, text)
+        batches = sampling.batches(seeds, start, labels=chosen.labels, **guidance)
+        count = write_images(args, chosen, batches, process, text)
         if count:
             print(f"samples: {args.out} ({count} of {len(seeds)})")
             if args.gif:
@@ -84,7 +101,7 @@ class Sampling:
         self.frames: list[list[np.ndarray]] = []
         self.status = 0
 
-    def batches(self, seeds: np.ndarray, start: Any) -> Iterator[tuple]:
+    def batches(self, seeds: np.ndarray, start: Any, **options: Any) -> Iterator[tuple]:
         """Yield finished batches until a signal comes."""
         try:
             yield from self.process.batches(
@@ -95,6 +112,7 @@ class Sampling:
                 clip_denoised=not self.args.no_clip,
                 every=-(-len(self.plan) // MAX_FRAMES),
                 watch=self._watch,
+                **options,
             )
         except Stopped as stopped:  # finished batches are still written
             self.status = stopped.status
@@ -138,16 +156,25 @@ def describe(args: Namespace, seeds: np.ndarray) -> dict[str, Any]:
 
 
 def write_images(
-    args: Namespace, num_images: int, batches: Iterator[tuple], process: Any, text: dict
+    args: Namespace,
+    chosen: Chosen,
+    batches: Iterator[tuple],
+    process: Any,
+    text: dict,
 ) -> int:
     """Write the batches to `--out`; return the number of images."""
     out = Path(args.out)
     if out.suffix == ".npz":
-        return write_npz(out, batches, process.image_shape, text)
+        return write_npz(out, batches, process.image_shape, text, chosen.names)
     if out.suffix == ".png":
-        in_a_row = args.interpolate and num_images <= MAX_ROW_IMAGES
-        return write_grid(out, batches, text, num_images if in_a_row else None)
-    return write_folder(out, batches, text)
+        count, num_cols = len(chosen.seeds), None
+        in_a_row = args.interpolate or args.interpolate_labels
+        if in_a_row and count <= MAX_ROW_IMAGES:
+            num_cols = count
+        elif chosen.rows:
+            num_cols = count // len(chosen.rows)
+        return write_grid(out, batches, text, num_cols, chosen.rows)
+    return write_folder(out, batches, text, chosen.names)
 
 
 def _read(flag: str, path: str, process: Any) -> np.ndarray:

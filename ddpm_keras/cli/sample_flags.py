@@ -15,12 +15,15 @@ from ddpm_keras.cli.flags import (
     check_first_seed,
     weights_parser,
 )
+from ddpm_keras.cli.guidance_flags import add_guidance_flags
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written
 from ddpm_keras.samplers import SPACINGS, VARIANCES
 
 MAX_SEEDS = 1_000_000
 MAX_GRID_IMAGES = 4096
+EACH_LABEL = 8
+ANY_LABELS = ("random", "none")  # of --labels, besides lists
 
 
 def parse_flags(
@@ -34,10 +37,13 @@ def parse_flags(
     """
     parser = weights_parser(description)
     _add_image_flags(parser.add_argument_group("which images").add_argument)
+    _add_label_flags(parser.add_argument_group("labels and guidance").add_argument)
     _add_step_flags(parser.add_argument_group("how").add_argument)
     _add_output_flags(parser.add_argument_group("what to write").add_argument)
     args = parse_args(parser, argv)
     seeds = _choose_seeds(args)
+    if args.list_labels:
+        return args, seeds
     _check_flags(args, seeds)
     _check_outputs(args, seeds)
     if args.strength is None and diffuses_files(args):
@@ -49,7 +55,8 @@ def _add_image_flags(add: Callable) -> None:
     add_number(
         add,
         "--num-images",
-        f"how many images, 1 to {MAX_SEEDS} (default: 16, or all --seeds)",
+        f"how many images, of each label where some are named, 1 to {MAX_SEEDS} "
+        f"(default: 16, or {EACH_LABEL} of each label, or all --seeds)",
     )
     add_number(add, "--seed", f"first of consecutive seeds, 0 to {MAX_SEED}", 0)
     add("--seeds", metavar="LIST", help="one seed per image, such as 0-63 or 1,5,20-29")
@@ -69,6 +76,24 @@ def _add_image_flags(add: Callable) -> None:
         "to 1 (default: 0.5)",
         type=float,
     )
+
+
+def _add_label_flags(add: Callable) -> None:
+    add(
+        "--labels",
+        metavar="LIST",
+        help='names or numbers of classes, such as sunflower,"water lily", each with '
+        "every seed; all; random, one for each seed; or none, whatever class it may be "
+        "(default: random where the weights know classes)",
+    )
+    add(
+        "--interpolate-labels",
+        nargs=2,
+        metavar=("A", "B"),
+        help="--num-images images of --seed, from class A to class B",
+    )
+    add("--list-labels", action="store_true", help="print the classes and exit")
+    add_guidance_flags(add)
 
 
 def _add_step_flags(add: Callable) -> None:
@@ -102,7 +127,9 @@ def _choose_seeds(args: argparse.Namespace) -> np.ndarray:
         if args.num_images is not None:
             raise InputError("--num-images: give it or --seeds, not both")
         return parse_seeds(args.seeds)
-    count = 16 if args.num_images is None else args.num_images
+    many = args.labels is not None and args.labels not in ANY_LABELS
+    count = EACH_LABEL if many else 16
+    count = count if args.num_images is None else args.num_images
     if not 1 <= count <= MAX_SEEDS:
         raise InputError(f"--num-images: must be 1 to {MAX_SEEDS}; received {count}")
     check_first_seed(args.seed, count)
@@ -157,6 +184,8 @@ def _check_flags(args: argparse.Namespace, seeds: np.ndarray) -> None:
         raise InputError("--start-from: give it or --interpolate, not both")
     if args.interpolate and len(seeds) < 2:
         raise InputError("--num-images: --interpolate needs 2 or more")
+    if args.interpolate_labels:
+        _check_interpolate_labels(args, seeds)
     if are_seeds(args.interpolate):
         for seed in args.interpolate:
             if int(seed) > MAX_SEED:
@@ -165,21 +194,26 @@ def _check_flags(args: argparse.Namespace, seeds: np.ndarray) -> None:
                 )
 
 
+def _check_interpolate_labels(args: argparse.Namespace, seeds: np.ndarray) -> None:
+    for flag in ("interpolate", "start_from", "labels", "seeds"):
+        if getattr(args, flag) is not None:
+            raise InputError(
+                f"--interpolate-labels: give it or --{flag.replace('_', '-')}, not both"
+            )
+    if len(seeds) < 2:
+        raise InputError("--num-images: --interpolate-labels needs 2 or more")
+
+
 def _check_outputs(args: argparse.Namespace, seeds: np.ndarray) -> None:
     out = Path(args.out)
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(
             f"--out: {out} must end in .png (a grid) or .npz, or be a folder"
         )
-    if args.interpolate and not out.suffix:
+    if (args.interpolate or args.interpolate_labels) and not out.suffix:
         raise InputError(
-            "--out: the images of --interpolate share a seed, which names the files of "
-            "a folder; use a grid or an .npz file"
-        )
-    if out.suffix == ".png" and len(seeds) > MAX_GRID_IMAGES:
-        raise InputError(
-            f"--out: {len(seeds)} images are too many for a grid; name a folder or an "
-            ".npz file"
+            "--out: images between two others share a seed, which names the files of a "
+            "folder; use a grid or an .npz file"
         )
     suffixes = (("--gif", args.gif, ".gif"), ("--strip", args.strip, ".png"))
     for flag, name, suffix in suffixes:
@@ -199,6 +233,20 @@ def _check_place(flag: str, path: Path, force: bool) -> None:
     taken = any(path.iterdir()) if is_folder else path.exists()
     if taken and not force:
         raise InputError(f"{flag}: {path} exists; name another or use --force")
+
+
+def check_number(args: argparse.Namespace, count: int) -> None:
+    """Raise an `InputError` for more images than `--out` can take."""
+    if count > MAX_SEEDS:
+        raise InputError(
+            f"--labels: {count} images are too many, at most {MAX_SEEDS}; name fewer "
+            "labels or seeds"
+        )
+    if Path(args.out).suffix == ".png" and count > MAX_GRID_IMAGES:
+        raise InputError(
+            f"--out: {count} images are too many for a grid; name a folder or an .npz "
+            "file"
+        )
 
 
 def diffuses_files(args: argparse.Namespace) -> bool:

@@ -8,6 +8,7 @@ when a file cannot be written.
 
 import contextlib
 import itertools
+import re
 import shutil
 import tempfile
 import zipfile
@@ -17,7 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_keras.data.pixels import make_grid, save_gif, save_png, to_uint8
+from ddpm_keras.data.pixels import (
+    make_grid,
+    name_rows,
+    save_gif,
+    save_png,
+    to_uint8,
+)
 from ddpm_keras.errors import RunError
 from ddpm_keras.files import written_whole
 
@@ -26,38 +33,66 @@ Text = dict[str, Any] | None  # stored in the files
 
 
 def write_grid(
-    path: Path | str, batches: Batches, text: Text = None, num_cols: int | None = None
+    path: Path | str,
+    batches: Batches,
+    text: Text = None,
+    num_cols: int | None = None,
+    rows: Sequence[str] = (),
 ) -> int:
-    """Write all images as one PNG grid, as square as possible by default."""
+    """Write all images as one PNG grid, as square as possible by default.
+
+    Names of `rows` stand on the left.
+    """
     images = [to_uint8(images) for _, images in batches]
     if not images:
         return 0
     images = np.concatenate(images)
+    grid = make_grid(images, num_cols)
+    if rows:
+        grid = name_rows(grid, rows[: -(-len(images) // num_cols)])
     with _naming_file(path):
-        save_png(path, make_grid(images, num_cols), text)
+        save_png(path, grid, text)
     return len(images)
 
 
-def write_folder(folder: Path | str, batches: Batches, text: Text = None) -> int:
-    """Write each image as a PNG named by its seed, such as `000042.png`."""
+def write_folder(
+    folder: Path | str, batches: Batches, text: Text = None, names: Sequence[str] = ()
+) -> int:
+    """Write each image as a PNG named by its seed and class.
+
+    Args:
+        folder: The folder.
+        batches: The images.
+        text: Text to store in every file.
+        names: The class name of each image. Default: no classes.
+    """
     count = 0
     for seeds, images in batches:
         for seed, pixels in zip(seeds, to_uint8(images), strict=True):
-            with _naming_file(png_path(folder, seed)) as path:
-                save_png(path, pixels, {**(text or {}), "seed": seed})
+            own = {"seed": seed} | ({"label": names[count]} if names else {})
+            path = png_path(folder, seed, own.get("label", ""))
+            with _naming_file(path):
+                save_png(path, pixels, {**(text or {}), **own})
             count += 1
     return count
 
 
-def png_path(folder: Path | str, seed: int) -> Path:
-    """Return the path of a seed's image in a folder."""
-    return Path(folder) / f"{seed:06d}.png"
+def png_path(folder: Path | str, seed: int, name: str = "") -> Path:
+    """Return the path of an image, such as `000042.png` or `000042_water-lily.png`."""
+    word = re.sub(r"\W+", "-", name).strip("-")[:60]
+    return Path(folder) / (f"{seed:06d}_{word}.png" if word else f"{seed:06d}.png")
 
 
 def write_npz(
-    path: Path | str, batches: Batches, image_shape: tuple[int, ...], text: Text = None
+    path: Path | str,
+    batches: Batches,
+    image_shape: tuple[int, ...],
+    text: Text = None,
+    names: Sequence[str] = (),
 ) -> int:
     """Write the arrays `images` (uint8) and `seeds`, and one per entry of `text`.
+
+    With the class name of each image, these are the array `labels`.
 
     `numpy.savez` would need all images in memory. Here they wait in a temporary file
     until their number, which the array's header states, is known.
@@ -82,7 +117,10 @@ def write_npz(
                 header["shape"] = (len(seeds), *image_shape)
                 np.lib.format.write_array_header_1_0(file, header)
                 shutil.copyfileobj(pixels, file)
-            for name, value in {**(text or {}), "seeds": seeds}.items():
+            arrays = {**(text or {}), "seeds": seeds}
+            if names:
+                arrays["labels"] = names[: len(seeds)]
+            for name, value in arrays.items():
                 with archive.open(_entry(name), "w") as file:
                     np.lib.format.write_array(file, np.array(value), allow_pickle=False)
     return len(seeds)

@@ -1,7 +1,7 @@
 """Conversion between floats in [-1, 1], pixels, and image files."""
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ddpm_keras.errors import InputError
@@ -62,6 +62,29 @@ def make_grid(images, num_cols=None, padding=2):
         top, left = padding + k // num_cols * down, padding + k % num_cols * right
         grid[top : top + height, left : left + width] = image
     return grid[..., 0] if channels == 1 else grid
+
+
+def name_rows(grid, names, size=14):
+    """Write a name to the left of each row of a grid.
+
+    Args:
+        grid: What `make_grid` returns.
+        names: The name of each row, from the top.
+        size: Height of the letters in pixels.
+
+    Returns:
+        A wider uint8 array of the same height.
+    """
+    font = ImageFont.load_default(size)
+    width = int(max(font.getlength(name) for name in names)) + size
+    picture = _picture(grid)
+    named = Image.new(picture.mode, (width + picture.width, picture.height), "white")
+    named.paste(picture, (width, 0))
+    pen = ImageDraw.Draw(named)
+    for k, name in enumerate(names):
+        middle = (k + 0.5) * picture.height / len(names)
+        pen.text((size // 2, middle), name, "black", font, anchor="lm")
+    return np.asarray(named)
 
 
 def save_png(path, pixels, text=None):

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from ddpm_keras.backend import read_variable, sync_variables, variables_lag_in_fit
-from ddpm_keras.data.pixels import make_grid, save_png, to_uint8
+from ddpm_keras.data.pixels import make_grid, name_rows, save_png, to_uint8
 from ddpm_keras.errors import InputError, RunError, warn
+from ddpm_keras.labels import random_labels, spread_labels
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.swd import sliced_wasserstein
@@ -36,17 +37,31 @@ class SampleGrid(keras.callbacks.Callback):
         seed: Seed of the first image.
         epochs_done: Epochs already completed when resuming at an epoch boundary; draws
             their last grid if it is missing.
+        class_names: Names of the classes, over which the images of a grid are spread,
+            a row each where they fit. Default: no labels.
         **options: Options of `DiffusionModel.generate_images`, such as `sampler`.
     """
 
     def __init__(
-        self, folder, every=10, num_images=16, seed=0, epochs_done=0, **options
+        self,
+        folder,
+        every=10,
+        num_images=16,
+        seed=0,
+        epochs_done=0,
+        class_names=(),
+        **options,
     ):
         super().__init__()
         self.folder = Path(folder)
         self.every = every
         self.epochs_done = epochs_done
         self.options = {"num_images": num_images, "seed": seed, **options}
+        self.num_cols, self.rows = None, ()
+        if class_names:
+            self.options["labels"] = spread_labels(num_images, len(class_names))
+            if num_images % len(class_names) == 0:
+                self.num_cols, self.rows = num_images // len(class_names), class_names
 
     def path(self, epoch):
         """Return the path of the grid after `epoch` epochs."""
@@ -60,7 +75,10 @@ class SampleGrid(keras.callbacks.Callback):
         if not self.every or not _is_turn(self, epoch):
             return
         path = self.path(epoch + 1)
-        grid = make_grid(self.model.generate_images(**self.options, verbose=0))
+        images = self.model.generate_images(**self.options, verbose=0)
+        grid = make_grid(images, self.num_cols)
+        if self.rows:
+            grid = name_rows(grid, self.rows)
         try:
             save_png(path, grid)
         except OSError as error:
@@ -81,7 +99,7 @@ class MeasureSamples(keras.callbacks.Callback):
     most twice as many real images, chosen at random.
 
     Args:
-        real: uint8 images of shape `(num_images, height, width, channels)`.
+        real: `Images` to compare with; samples have labels as often as these.
         config: The `Config` of the run; uses `eval_every`, `eval_images` and `seed`.
 
     Raises:
@@ -99,8 +117,13 @@ class MeasureSamples(keras.callbacks.Callback):
                 f"{len(real)}; use 0"
             )
         chosen = np.random.default_rng(config.seed).permutation(len(real))
-        self.real = real[chosen[: 2 * config.eval_images]]
-        self._extract = load_extractor(EXTRACTOR, real.shape[1:])
+        self.real = real.pixels[chosen[: 2 * config.eval_images]]
+        self.labels = None
+        if real.labels is not None:
+            counts = np.bincount(real.labels, minlength=len(real.names))
+            seeds = range(config.seed, config.seed + config.eval_images)
+            self.labels = random_labels(seeds, counts)
+        self._extract = load_extractor(EXTRACTOR, self.real.shape[1:])
         self._features = self._extract(self.real)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -108,6 +131,7 @@ class MeasureSamples(keras.callbacks.Callback):
         if not _is_turn(self, epoch):
             return
         options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed, "verbose": 0}
+        options["labels"] = self.labels
         images = to_uint8(self.model.generate_images(self.num_images, **options))
         logs["kid"] = kernel_distance(self._features, self._extract(images)).mean
         n = min(len(images), len(self.real))

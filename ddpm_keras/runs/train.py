@@ -114,6 +114,7 @@ class Run:
             num_images=self.config.num_samples,
             seed=self.config.seed,
             epochs_done=0 if steps_done else epochs_done,
+            class_names=self.config.class_names or (),
             **configured_options(self.config),
         )
         if first_step >= self.last_step:
@@ -198,7 +199,7 @@ class Run:
         if self.config.eval_every:  # before the log, which records its results
             enough = len(self.held_out) >= LEAST_HELD_OUT
             real = self.images.take(self.held_out if enough else self.training)
-            callbacks.insert(0, MeasureSamples(real.pixels, self.config))
+            callbacks.insert(0, MeasureSamples(real, self.config))
         if self.config.tensorboard:
             logs = str(self.folder / "tensorboard")
             callbacks.append(keras.callbacks.TensorBoard(logs))
