@@ -43,7 +43,7 @@ learning_rate: 1e-3
 ema: 0.5
 num_epochs: 2
 num_samples: 2
-seed: 3
+seed: 6
 """
 
 

@@ -17,8 +17,10 @@ from safetensors.numpy import load_file
 from sample_command import sample
 
 from ddpm_keras.config import load_config
+from ddpm_keras.data import load_images
 from ddpm_keras.data.flowers import draw_flower
-from ddpm_keras.weights import read_config
+from ddpm_keras.data.images import split_indices
+from ddpm_keras.weights import read_config, read_training_images
 
 train = partial(run_script, "train")
 
@@ -138,7 +140,15 @@ def test_weights_are_the_networks_and_have_moved(trained):
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-def test_same_seed_gives_the_same_log_and_weights(trained, tmp_path):
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_weights_name_the_training_images(trained):
+    images = load_images(load_config("tiny.yaml"))
+    training, _ = split_indices(images.ids, 0.25)
+    found = read_training_images(trained[0])
+    assert found == (len(training), images.digest(training))
+_gives_the_same_log_and_weights(trained, tmp_path):
     # In a process of its own; pictures on the way have no say in the training.
     command = [sys.executable, str(SCRIPTS / "train.py"), "--sample_every", "0"]
     command += ["--config", "tiny.yaml", "--run-dir", str(tmp_path / "again")]
@@ -219,7 +229,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
         monkeypatch.setattr(training, name, keep(name, getattr(training, name)))
     monkeypatch.setattr(DiffusionModel, "fit", keep("fit", lambda *_, **__: None))
     keys = {
-        "seed": 21,
+        "seed": 22,
         "random_flip": False,
         "batch_size": 3,
         "num_epochs": 5,
@@ -241,11 +251,11 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     train(f"--config tiny.yaml --run-dir {tmp_path}/run {flags}")
 
     (_, *split), _ = calls["split_indices"]
-    assert split == [0.25, 21]
+    assert split == [0.25]
     (_, *sizes), options = calls["make_batches"]
     assert sizes == [3, 5]
     training_indices = options.pop("indices")
-    assert options == {"seed": 21, "random_flip": False, "first_step": 0}
+    assert options == {"seed": 22, "random_flip": False, "first_step": 0}
     assert len(training_indices) == 12
 
     (model, batches), options = calls["fit"]
@@ -254,11 +264,11 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     assert type(model.optimizer.inner_optimizer).__name__ == "AdamW"
     assert float(model.optimizer.learning_rate) == 0.25
     assert model.loss == "huber"
-    assert (model.ema, model.seed) == (0.75, 21)
+    assert (model.ema, model.seed) == (0.75, 22)
     assert (model.diffusion.timesteps, model.diffusion.schedule) == (30, "cosine")
     (grids,) = [c for c in options["callbacks"] if isinstance(c, SampleGrid)]
     assert grids.every == 4
-    wanted = {"num_images": 6, "seed": 21, "sampler": "ddim", "steps": 7, "eta": 0.5}
+    wanted = {"num_images": 6, "seed": 22, "sampler": "ddim", "steps": 7, "eta": 0.5}
     assert grids.options == wanted
     (saves,) = [c for c in options["callbacks"] if isinstance(c, Checkpoints)]
     assert (saves.config.save_every, saves.config.keep) == (3, 4)
