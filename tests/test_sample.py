@@ -231,7 +231,7 @@ def test_files_are_written_over_only_with_force(tmp_path):
     [
         (
             "--weights run --interpolate 1 2 --out folder",
-            "--out: the images of --interpolate share a seed",
+            "--out: images between two others share a seed",
         ),
         ("", "the following arguments are required: --weights"),
         ("--wieghts run", "unknown flag --wieghts: did you mean --weights?"),
