@@ -1,4 +1,4 @@
-"""What a network may be trained to output, and how it is weighted, against diffusers."""
+"""What a network may learn to output, and how it is weighted, against diffusers."""
 
 import dataclasses
 
