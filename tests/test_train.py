@@ -140,15 +140,14 @@ def test_weights_are_the_networks_and_have_moved(trained):
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-    assert all(np.isfinite(array).all() for array in arrays.values())
-
-
 def test_weights_name_the_training_images(trained):
     images = load_images(load_config("tiny.yaml"))
     training, _ = split_indices(images.ids, 0.25)
     found = read_training_images(trained[0])
     assert found == (len(training), images.digest(training))
-_gives_the_same_log_and_weights(trained, tmp_path):
+
+
+def test_same_seed_gives_the_same_log_and_weights(trained, tmp_path):
     # In a process of its own; pictures on the way have no say in the training.
     command = [sys.executable, str(SCRIPTS / "train.py"), "--sample_every", "0"]
     command += ["--config", "tiny.yaml", "--run-dir", str(tmp_path / "again")]
