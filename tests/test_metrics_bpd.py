@@ -132,3 +132,16 @@ def test_other_than_bytes_are_refused(bound, images):
     with pytest.raises(ArgumentError) as error:
         bound.measure(images)
     assert error.value.keys == ("dtype", "shape")
+
+
+def test_labels_reach_the_network(make_tiny_unet, randomise):
+    diffusion = GaussianDiffusion(timesteps=5)
+    network = randomise(make_tiny_unet(num_classes=2))
+    bound = VariationalBound(Denoiser(network, diffusion))
+    images = np.full((2, 8, 8, 3), 128, "uint8")
+    both = bound.measure(images, verbose=0, labels=np.array([0, 1])).total()
+    swapped = bound.measure(images, verbose=0, labels=np.array([1, 0])).total()
+    without = bound.measure(images, verbose=0).total()
+    # The noise of an image stays; its label changes.
+    assert np.abs(both - swapped).min() > 1e-4
+    assert np.abs(both - without).min() > 1e-4

@@ -72,7 +72,7 @@ class VariationalBound:
         }
         self._compiled_terms = compile_calls(self._terms, denoiser)
 
-    def terms(self, images, t, noise):
+    def terms(self, images, t, noise, labels=None):
         """Compute L_t of each image.
 
         Args:
@@ -80,6 +80,7 @@ class VariationalBound:
                 values k / 127.5 - 1 for integers k from 0 to 255.
             t: Timesteps, shape `(batch,)`.
             noise: Standard normal noise of the images' shape, from which x_t is made.
+            labels: Class of each image, shape `(batch,)`. Default: no labels.
 
         Returns:
             A dict with a float32 array of shape `(batch,)` for each of `VARIANCES`.
@@ -88,6 +89,7 @@ class VariationalBound:
             ops.convert_to_tensor(images, "float32"),
             ops.convert_to_tensor(t, "int32"),
             ops.convert_to_tensor(noise, "float32"),
+            None if labels is None else ops.convert_to_tensor(labels, "int32"),
         )
         terms = ops.convert_to_numpy(self._compiled_terms(*tensors))
         return dict(zip(VARIANCES, terms, strict=True))
@@ -98,7 +100,7 @@ class VariationalBound:
         square = abar * np.square(np.asarray(images, "float64"))
         return _bits(np.mean(0.5 * (square - abar - np.log1p(-abar)), (1, 2, 3)))
 
-    def measure(self, images, seed=0, batch_size=64, verbose=1):
+    def measure(self, images, seed=0, batch_size=64, verbose=1, labels=None):
         """Compute the whole bound of images, over every timestep.
 
         The noise of image k at timestep t depends on `seed`, k and t alone, and is the
@@ -109,6 +111,8 @@ class VariationalBound:
             seed: Seed of the noise, 0 or more.
             batch_size: Images computed together.
             verbose: 1 shows a progress bar over timesteps, 0 does not.
+            labels: Class of each image, an int array, which makes the bound one on
+                p(x_0 | label). Default: no labels.
 
         Returns:
             A `Likelihood`.
@@ -134,21 +138,22 @@ class VariationalBound:
             count = some.stop - some.start
             batch = to_float(images[places])
             prior[some] = self.prior(batch)[:count]
+            known = None if labels is None else labels[places]
             generators = [np.random.default_rng((seed, k)) for k in places]
             for t in reversed(range(timesteps)):
                 noise = np.stack(
                     [g.standard_normal(batch.shape[1:], "float32") for g in generators]
                 )
-                at_t = self.terms(batch, np.full(len(batch), t), noise)
+                at_t = self.terms(batch, np.full(len(batch), t), noise, known)
                 for name, values in at_t.items():
                     terms[name][some, t] = values[:count]
                 progress.add(1)
         return Likelihood(terms, prior)
 
-    def _terms(self, images, t, noise):
+    def _terms(self, images, t, noise, labels):
         diffusion = self.diffusion
         noisy_images = diffusion.q_sample(images, t, noise)
-        x_start = self.denoiser(noisy_images, t)
+        x_start = self.denoiser(noisy_images, t, labels)
         x_start = ops.clip(x_start, diffusion.clip_min, diffusion.clip_max)
         mean, _, _ = diffusion.q_posterior(x_start, noisy_images, t)
         true_mean, _, _ = diffusion.q_posterior(images, noisy_images, t)
