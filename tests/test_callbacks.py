@@ -260,7 +260,7 @@ def best_epochs(tmp_path, model, monkeypatch, logs, failing=()):
     callback.set_params({"epochs": 99})
     written = []
 
-    def save_weights(network, path, config):
+    def save_weights(network, path, config, training_images):
         if epoch in failing:
             raise OSError("disk full")
         written.append(epoch)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from sample_command import sample
 
 from ddpm_keras.networks.unet import build_unet
-from ddpm_keras.weights import load_weights, read_config
+from ddpm_keras.weights import load_network, load_weights, read_config
 
 convert = partial(run_script, "convert")
 
@@ -75,6 +75,16 @@ def test_float16_halves_the_file_and_rounds(tmp_path, randomise):
     again = tmp_path / "again.safetensors"
     convert(f"--weights {out} --dtype float16 --out {again}")
     assert again.read_bytes() == out.read_bytes()
+
+
+def test_training_images_stay_known(tmp_path):
+    from ddpm_keras.weights import TrainingImages, read_training_images, save_weights
+
+    network = load_network("run", CONFIG)
+    images = TrainingImages(7, "ab" * 32)
+    save_weights(network, tmp_path / "a.safetensors", CONFIG, training_images=images)
+    convert(f"--weights {tmp_path}/a.safetensors --out {tmp_path}/b.safetensors")
+    assert read_training_images(tmp_path / "b.safetensors") == images
 
 
 def test_float16_does_not_write_infinities(tmp_path):

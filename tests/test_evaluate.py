@@ -179,6 +179,30 @@ def test_default_extractor_is_that_of_objects_where_installed(
         assert "pip install -e .[judge]" in output
 
 
+def test_other_training_images_than_those_of_the_weights_are_a_warning(tmp_path):
+    from ddpm_keras.data import load_images
+    from ddpm_keras.weights import TrainingImages, save_weights
+
+    digest = load_images(CONFIG).digest(np.arange(40))
+    network = save_run(tmp_path / "run", CONFIG)
+    flags = "--metrics nn --features random:0 --num-images 2 --steps 1 --weights "
+    flags += f"{tmp_path}/run --out {tmp_path}/out --force"
+    for known, found in (
+        (digest, []),
+        ("0" * 64, ["data: the weights were trained on "]),
+    ):
+        images = TrainingImages(40, known)
+        path = tmp_path / "run" / "weights.safetensors"
+        save_weights(network, path, CONFIG, training_images=images)
+        _, errors = evaluate(flags)
+        metrics = metrics_of(tmp_path / "out")
+        assert metrics["protocol"]["trained_on"] == {"number": 40, "digest": known}
+        assert [text[:34] for text in metrics["warnings"]] == found
+        assert errors.count("warning: data: the weights were trained on 40") == len(
+            found
+        )
+
+
 def test_pictures_are_written(whole, workplace):
     for name in ("bpd.png", "closest_pairs.png"):
         with Image.open(workplace / "whole" / name) as image:

@@ -20,11 +20,13 @@ from safetensors.numpy import load_file, save_file
 from ddpm_keras.errors import InputError
 from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.weights import (
+    TrainingImages,
     find_weights,
     fingerprint,
     load_network,
     load_weights,
     read_config,
+    read_training_images,
     save_weights,
 )
 from ddpm_keras.weights.keras3 import save_hdf5
@@ -129,6 +131,34 @@ def test_find_weights(good, tmp_path):
         assert find_weights(good / name) == prefix
     assert find_weights(str(good / "keras2.h5")) == good / "keras2.h5"
     assert find_weights(good / "run") == good / "run" / "weights.safetensors"
+
+
+def test_training_images_are_carried(good, network, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    images = TrainingImages(1020, "0f" * 32)
+    save_weights(network, path, CONFIG, training_images=images)
+    assert read_training_images(path) == images
+    assert read_config(path) == CONFIG
+    for name in ("ours.safetensors", "model.weights.h5", "checkpoint"):
+        assert read_training_images(good / name) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1 images", "0f" * 32, f"-1 images {'0f' * 32}", f"1 images {'0g' * 32}"),
+        *(f"{'9' * 13} images {'0f' * 32}", f"1 images {'0f' * 33}"),
+        *(f"1 images {'0f' * 32}\n", f"١ images {'0f' * 32}", "9" * 500_000),
+    ],
+)
+def test_malformed_record_of_training_images_is_refused(tmp_path, text):
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": np.zeros(3, "float32")}, path, {"training_images": text})
+    with pytest.raises(InputError) as error:
+        read_training_images(path)
+    assert str(error.value) == (
+        f"{path}: damaged, its record of training images is malformed; use another copy"
+    )
 
 
 # Mistakes. Each function writes `path` and returns what the error must say.

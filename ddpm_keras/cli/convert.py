@@ -23,13 +23,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights, config = weights_and_config(args)
 
     # These import Keras, which takes seconds: report mistakes in the flags first.
-    from ddpm_keras.weights import load_network, save_weights
+    from ddpm_keras.weights import load_network, read_training_images, save_weights
     from ddpm_keras.weights.keras3 import save_hdf5
 
     network = load_network(weights, config)
+    images = read_training_images(weights)
     try:
         if out.suffix == ".safetensors":
-            save_weights(network, out, config, args.dtype)
+            save_weights(network, out, config, args.dtype, images)
         else:
             save_hdf5(network, out)
     except OSError as error:

@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +35,9 @@ from ddpm_keras.metrics.evaluation import (
 )
 from ddpm_keras.metrics.findings import Findings
 from ddpm_keras.runs.folder import CONFIG
+
+if TYPE_CHECKING:
+    from ddpm_keras.weights import TrainingImages
 
 VERBOSE = 1 if sys.stdout.isatty() else 2  # 2: print a progress bar only when full
 
@@ -80,7 +84,7 @@ class Evaluation:
 
         from ddpm_keras.denoiser import Denoiser
         from ddpm_keras.metrics.features import load_extractor
-        from ddpm_keras.weights import fingerprint
+        from ddpm_keras.weights import fingerprint, read_training_images
 
         self.args = args
         self.metrics = metrics = args.metrics
@@ -104,6 +108,20 @@ class Evaluation:
                 "extractor": self.extractor and self.extractor.name,
             }
         )
+        trained_on = read_training_images(weights)
+        if trained_on is not None:
+            self.findings.protocol["trained_on"] = trained_on._asdict()
+            self.compare_training_images(trained_on)
+
+    def compare_training_images(self, trained_on: "TrainingImages") -> None:
+        """Warn when the weights were trained on other images than these."""
+        number = len(self.training)
+        if trained_on.digest != self.training.digest(np.arange(number)):
+            self.findings.warn(
+                f"data: the weights were trained on {trained_on.number} other images "
+                f"than these {number}; held-out images may be among them, and copies "
+                "of them are not found; name them with --data"
+            )
 
     def image_set(self, title: str, pixels: np.ndarray) -> ImageSet:
         """Return images, with their features if there is an extractor."""

@@ -19,7 +19,7 @@ from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.runs.checkpoint import save
 from ddpm_keras.runs.state import state_arrays
 from ddpm_keras.runs.stop_signal import StopSignal
-from ddpm_keras.weights import RUN_WEIGHTS, save_weights
+from ddpm_keras.weights import RUN_WEIGHTS, TrainingImages, save_weights
 
 BEST_WEIGHTS = "best.safetensors"
 EXTRACTOR = "random:0"  # needs no download and is the same in every run
@@ -156,7 +156,7 @@ class Checkpoints(keras.callbacks.Callback):
         config: The `Config` of the run; uses `save_every` and `keep`.
         steps_per_epoch: Steps per epoch.
         first_step: Steps completed before this training.
-        facts: Dict of plain JSON to store in every checkpoint.
+        facts: Dict of plain JSON to store in every checkpoint; see `training_images`.
         stop: An entered `StopSignal`. Default: no signal.
 
     Raises:
@@ -264,7 +264,9 @@ class Checkpoints(keras.callbacks.Callback):
         self.saved_step = self.step
 
     def _save_weights(self, name):
-        save_weights(self.model.ema_network, self.folder / name, self.config)
+        images = training_images(self.facts)
+        network, path = self.model.ema_network, self.folder / name
+        save_weights(network, path, self.config, training_images=images)
 
     def _refuse_divergence(self, logs):
         loss, optimizer = float(logs["loss"]), self.model.optimizer
@@ -284,3 +286,10 @@ class Checkpoints(keras.callbacks.Callback):
             f"learning_rate {rate:.3g}); go on from the last checkpoint with --resume "
             "and a lower --learning_rate"
         )
+
+
+def training_images(facts):
+    """Return the `TrainingImages` in a run's facts, or `None` if they name none."""
+    if "num_images" not in facts:
+        return None
+    return TrainingImages(facts["num_images"], facts["images"])

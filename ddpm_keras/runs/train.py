@@ -23,7 +23,12 @@ from ddpm_keras.files import remove_temporary_files, written_whole
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs import checkpoint
 from ddpm_keras.runs.build import build_model, check_names, has_fixed_rate
-from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples, SampleGrid
+from ddpm_keras.runs.callbacks import (
+    Checkpoints,
+    MeasureSamples,
+    SampleGrid,
+    training_images,
+)
 from ddpm_keras.runs.folder import write_config
 from ddpm_keras.runs.log import Log, cut_log
 from ddpm_keras.runs.report import REPORT, Report, write_report
@@ -118,7 +123,7 @@ class Run:
             **configured_options(self.config),
         )
         if first_step >= self.last_step:
-            self.complete()
+            self.complete(facts)
             return 0
         if first_step:
             print(f"resumed: after step {first_step:,} of {self.last_step:,}")
@@ -150,14 +155,19 @@ class Run:
 
         Returns:
             The number of steps completed, and facts for the next checkpoints: the hash
-            of the images, the machine and the best value so far.
+            and number of the images, the machine and the best value so far.
 
         Raises:
             InputError: When the checkpoints are damaged, belong to other images or
                 another model, or differ in step between hosts.
         """
         digest = self.images.digest(self.training)
-        facts = {"images": digest, "machine": _machine(), "best": None}
+        facts = {
+            "images": digest,
+            "num_images": len(self.training),
+            "machine": _machine(),
+            "best": None,
+        }
         remove_temporary_files(self.folder)
         found = checkpoint.restore(self.folder, warn=warn)
         check_same_step(found[0] if found else 0)
@@ -177,11 +187,13 @@ class Run:
             warn(f"{', '.join(other)}: the run resumes, but not bit for bit as before")
         return step, {**facts, "best": before["best"]}
 
-    def complete(self):
+    def complete(self, facts):
         """Write what a run killed after its last checkpoint has not written."""
         epochs = self.config.num_epochs
         print(f"nothing to do: {self.folder} has done its {epochs} epochs")
-        save_weights(self.model.ema_network, self.folder / RUN_WEIGHTS, self.config)
+        network, path = self.model.ema_network, self.folder / RUN_WEIGHTS
+        images = training_images(facts)
+        save_weights(network, path, self.config, training_images=images)
         self.grids.set_model(self.model)
         self.grids.set_params({"epochs": epochs})
         self.grids.on_train_begin()

@@ -24,6 +24,7 @@ from ddpm_keras.files import written_whole
 from ddpm_keras.networks import build_network
 from ddpm_keras.weights import safetensors_file
 from ddpm_keras.weights.formats import find_format
+from ddpm_keras.weights.safetensors_file import TrainingImages
 from ddpm_keras.weights.stored import Stored, check_fit, damaged, shown
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ RUN_WEIGHTS = "weights.safetensors"  # the EMA network's weights in a run folder
 
 
 def save_weights(
-    network: "keras.Model", path: str | Path, config: Config, dtype: str = "float32"
+    network: "keras.Model",
+    path: str | Path,
+    config: Config,
+    dtype: str = "float32",
+    training_images: TrainingImages | None = None,
 ) -> None:
     """Write a network's weights and its configuration to a `.safetensors` file.
 
@@ -42,6 +47,7 @@ def save_weights(
         path: The file, which appears whole or not at all.
         config: The configuration of the run.
         dtype: `"float32"`, or `"float16"` for half the size and 11 significant bits.
+        training_images: What they were trained on, or `None` where nobody knows.
 
     Raises:
         InputError: When a weight is out of float16's range.
@@ -56,6 +62,8 @@ def save_weights(
             )
         arrays[weight.path] = np.ascontiguousarray(array, dtype)
     metadata = {"config": config.model_dump_json()}
+    if training_images is not None:
+        metadata["training_images"] = training_images.to_text()
     with written_whole(path) as temporary:
         # `save_file` would raise something other than OSError on a full disk.
         temporary.write_bytes(save(arrays, metadata))
@@ -113,6 +121,18 @@ def read_config(path: str | Path) -> Config:
     raise InputError(
         f"{path}: weights of Keras hold no configuration; name one with --config"
     )
+
+
+def read_training_images(path: str | Path) -> TrainingImages | None:
+    """Read what the weights of a file or run folder were trained on, if it says so.
+
+    Raises:
+        InputError: When the file cannot be read, or its record is malformed.
+    """
+    with _opened(path) as (path, kind):
+        if kind == "safetensors":
+            return safetensors_file.read_training_images(path)
+    return None
 
 
 def find_weights(path: str | Path) -> Path:

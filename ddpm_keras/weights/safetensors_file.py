@@ -4,8 +4,10 @@ The library checks that the arrays fill the file without gaps or overlap. It doe
 limit the size of the header, nor of the network in the configuration.
 """
 
+import re
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -20,6 +22,22 @@ MAX_HEADER_BYTES = 1_000_000
 # Beyond these, images or the tables of the diffusion would fill the memory.
 MAX_SIDE = 4096
 MAX_TIMESTEPS = 100_000
+
+
+class TrainingImages(NamedTuple):
+    """What weights were trained on.
+
+    Attributes:
+        number: Number of images.
+        digest: Their `Images.digest`, 64 hex digits.
+    """
+
+    number: int
+    digest: str
+
+    def to_text(self) -> str:
+        """Write it as in a file: `"1020 images 5793...77db"`."""
+        return f"{self.number} images {self.digest}"
 
 
 def read_safetensors(path: Path) -> dict[str, Stored]:
@@ -59,6 +77,21 @@ def read_config(path: Path) -> Config:
                 "another with --config"
             )
     return config
+
+
+def read_training_images(path: Path) -> TrainingImages | None:
+    """Read what the weights in a safetensors file were trained on, if it says so.
+
+    Raises:
+        InputError: When the file is damaged, or its record is malformed.
+    """
+    text = (_open(path).metadata() or {}).get("training_images")
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,12}) images ([0-9a-f]{64})", text)
+    if not found:
+        raise damaged(path, "damaged, its record of training images is malformed")
+    return TrainingImages(int(found[1]), found[2])
 
 
 def check_network(path: Path, config: Config) -> None:
