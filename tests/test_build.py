@@ -6,6 +6,7 @@ import pytest
 
 from ddpm_keras.config import Config
 from ddpm_keras.data.flowers import draw_flowers
+from ddpm_keras.errors import InputError
 from ddpm_keras.runs.build import build_model, build_optimizer
 
 TINY = {
@@ -30,6 +31,57 @@ def test_rate_rises_in_a_line_and_stays():
     rates = [float(rate(step)) for step in (0, 1, 2, 3, 4, 5, 100)]
     wanted = [0.0025, 0.004375, 0.00625, 0.008125, 0.01, 0.01, 0.01]
     np.testing.assert_allclose(rates, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("decay, quarter", [("linear", 0.75), ("cosine", 0.853553)])
+def test_rate_falls_to_0_over_the_training(decay, quarter):
+    """After the warm-up: the steps from 4 to 24."""
+    config = Config(
+        learning_rate=0.01, learning_rate_warmup_steps=4, learning_rate_decay=decay
+    )
+    rate = build_optimizer(config, num_steps=24)._learning_rate
+    found = [float(rate(step)) for step in (0, 4, 9, 24)]
+    np.testing.assert_allclose(found, [0.0025, 0.01, 0.01 * quarter, 0.0], atol=1e-8)
+
+
+def test_decay_without_steps_is_one_line():
+    config = Config(learning_rate_warmup_steps=30, learning_rate_decay="cosine")
+    with pytest.raises(InputError) as error:
+        build_optimizer(config, num_steps=30)
+    assert str(error.value) == (
+        "learning_rate_warmup_steps: the cosine decay of the learning rate needs more "
+        "steps in all than the warm-up. Received: learning_rate_warmup_steps=30, "
+        "num_steps=30"
+    )
+
+
+def test_keys_reach_the_model():
+    config = Config(
+        **TINY,
+        prediction_type="v_prediction",
+        schedule="cosine",
+        schedule_shift=0.5,
+        rescale_zero_terminal_snr=True,
+        snr_gamma=5.0,
+        ema=0.75,
+        ema_warmup_power=0.5,
+        augment=0.125,
+        class_labels=True,
+        class_names=["a", "b", "c"],
+        label_dropout=0.25,
+        patch_size=2,
+    )
+    model = build_model(config)
+    given = model.diffusion.get_config() | model.get_config()
+    keys = [
+        *("prediction_type", "schedule", "schedule_shift", "rescale_zero_terminal_snr"),
+        *("snr_gamma", "ema", "ema_warmup_power", "augment", "label_dropout"),
+    ]
+    assert {key: given[key] for key in keys} == {k: getattr(config, k) for k in keys}
+    inputs = [tensor.name for tensor in model.network.inputs]
+    assert inputs == ["image_input", "time_input", "label_input", "augment_input"]
+    assert model.network.get_layer("label_embedding").num_classes == 3
+    assert model.network.get_layer("patches").size == 2
 
 
 def updates(optimizer, gradients):

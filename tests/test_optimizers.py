@@ -1,4 +1,4 @@
-"""Updates that are not finite change nothing, in `fit` and by themselves."""
+"""Adam against Keras' own, updates that are left out, and the learning rate."""
 
 import keras
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 
 from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import ArgumentError
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.optimizers import Adam, SkipNonFinite
+from ddpm_keras.optimizers import Adam, SkipNonFinite, WarmupDecay
 
 
 def values(variables):
@@ -113,3 +114,43 @@ def test_configuration_comes_back():
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is SkipNonFinite
     assert again.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize(
+    "decay, warmup, wanted",
+    [
+        ("none", 0, {0: 1.0, 5: 1.0, 10: 1.0, 99: 1.0}),
+        ("none", 4, {0: 0.25, 2: 0.625, 4: 1.0, 10: 1.0}),
+        ("linear", 0, {0: 1.0, 5: 0.5, 9: 0.1, 10: 0.0, 11: 0.0}),
+        ("linear", 4, {0: 0.25, 2: 0.625, 4: 1.0, 7: 0.5, 10: 0.0, 99: 0.0}),
+        ("cosine", 0, {0: 1.0, 1: 0.975528, 5: 0.5, 9: 0.024472, 10: 0.0, 11: 0.0}),
+        ("cosine", 4, {0: 0.25, 2: 0.625, 4: 1.0, 6: 0.75, 7: 0.5, 10: 0.0}),
+    ],
+)
+def test_rate_rises_and_falls(decay, warmup, wanted):
+    rate = WarmupDecay(0.02, warmup, decay, None if decay == "none" else 10)
+    copy = WarmupDecay.from_config(rate.get_config())
+    for schedule in (rate, copy):
+        found = [float(schedule(step)) / 0.02 for step in wanted]
+        np.testing.assert_allclose(found, list(wanted.values()), atol=1e-6)
+
+
+def test_optimizer_follows_the_rate():
+    weight = keras.Variable(np.zeros(1, "float32"))
+    optimizer = keras.optimizers.SGD(WarmupDecay(1.0, 2, "linear", 6))
+    optimizer.build([weight])
+    moved = []
+    for _ in range(8):
+        before = values([weight])[0].item()
+        update(optimizer, [weight], [keras.ops.ones(1)])
+        moved.append(before - values([weight])[0].item())
+    wanted = [0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    np.testing.assert_allclose(moved, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [None, 0, 3, 4])
+def test_decay_needs_steps_after_the_warm_up(num_steps):
+    with pytest.raises(ArgumentError) as error:
+        WarmupDecay(0.1, 4, "linear", num_steps)
+    assert error.value.keys == ("learning_rate_warmup_steps", "num_steps")
+    assert WarmupDecay(0.1, 4, "none", num_steps)(4) == np.float32(0.1)
