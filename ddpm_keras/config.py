@@ -225,7 +225,7 @@ class Config(BaseModel):
     sample_eta: Fraction = 0.0
     """share of the ancestral noise, for ddim and dpmpp"""
     eval_every: CountOrZero = 0
-    """epochs between measurements (KID, SWD) of samples, against the images held out
+    """epochs between measurements (KID) of samples, against the images held out
     if there are 16 or more; 0: never"""
     eval_images: SixteenOrMore = 256
     """samples that are measured, made in 20 steps of dpmpp"""

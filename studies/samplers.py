@@ -19,7 +19,7 @@ from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.samplers import make_steps
 from ddpm_keras.sampling import ReverseProcess
 
-MEASURES = ("--metrics", "kid,swd,prdc", "--features", FEATURES, "--num-images", 128)
+MEASURES = ("--metrics", "kid,prdc", "--features", FEATURES, "--num-images", 128)
 SAMPLERS = {
     "ddpm": [("ddpm", 1000, 0)],
     "ddim": [("ddim", steps, 0) for steps in (10, 20, 50, 100)],

@@ -30,7 +30,7 @@ from ddpm_keras.data.pixels import make_grid, save_png
 from ddpm_keras.runs.log import read_log
 
 MEASURES = (
-    *("--metrics", "kid,swd,bpd,nn", "--features", FEATURES),
+    *("--metrics", "kid,prdc,bpd,nn", "--features", FEATURES),
     *("--num-images", 256, "--bpd-images", 4),
     *("--sampler", "dpmpp", "--steps", 20, "--eta", 1),
 )
@@ -66,11 +66,10 @@ def main():
 
 def plot(rows, path):
     """Plot each measure over the epochs."""
-    finest = next(name for name in rows[0] if name.startswith("swd"))
     panels = {
         "val_loss" if "val_loss" in rows[0] else "loss": "loss",
         "kid": "KID (random features)",
-        finest: "sliced Wasserstein distance, finest level",
+        "coverage": "coverage (random features)",
         "bpd posterior": "bits per dimension",
     }
     figure = Figure(figsize=(10, 5), layout="constrained")

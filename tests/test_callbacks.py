@@ -15,7 +15,7 @@ from ddpm_keras.errors import RunError
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs import callbacks, checkpoint
 from ddpm_keras.runs.callbacks import Checkpoints, SampleGrid
-from ddpm_keras.runs.log import Log
+from ddpm_keras.runs.log import Log, read_log
 
 
 class FakeModel:
@@ -150,17 +150,31 @@ def test_grid_is_shown_in_a_notebook(tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_may_measure_something_else(tmp_path):
     path = tmp_path / "log.csv"
-    measured = {"loss": 3.0, "val_loss": 4.0, "kid": 5.0, "swd": 6.0}
+    measured = {"loss": 3.0, "val_loss": 4.0, "kid": 5.0}
     for start, logs in enumerate([{"loss": 1.0, "val_loss": 2.0}, measured]):
         log = Log(str(path), append=start > 0)
         log.on_train_begin()
         log.on_epoch_end(start, logs)
         log.on_train_end()
     assert path.read_text().splitlines() == [
-        "epoch,loss,val_loss,kid,swd",
-        "0,1.0,2.0,NA,NA",
-        "1,3.0,4.0,5.0,6.0",
+        "epoch,loss,val_loss,kid",
+        "0,1.0,2.0,NA",
+        "1,3.0,4.0,5.0",
     ]
+
+
+def test_a_log_of_an_earlier_version_keeps_its_columns(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss,val_loss,kid,swd\n0,1.0,2.0,3.0,4.0\n")
+    log = Log(str(path), append=True)
+    log.on_train_begin()
+    log.on_epoch_end(1, {"loss": 1.5, "val_loss": 2.5, "kid": 3.5})
+    log.on_train_end()
+    assert path.read_text().splitlines()[2:] == ["1,1.5,2.5,3.5,NA"]
+    epochs, curves = read_log(path)
+    np.testing.assert_array_equal(epochs, [1, 2])
+    np.testing.assert_array_equal(curves["kid"], [3.0, 3.5])
+    np.testing.assert_array_equal(curves["swd"], [4.0, np.nan])
 
 
 # Checkpoints that cannot be saved; `test_resume` has the others.

@@ -26,6 +26,7 @@ CONFIG = Config(
     norm_groups=4,
     total_timesteps=6,
 )
+QUICK = "--metrics kid --features random:0"
 FAST = "--weights run --features random:0 --num-images 12 --steps 2"
 
 
@@ -76,7 +77,7 @@ def samples(whole, workplace, tmp_path):
 def test_table_and_file_hold_every_measure(whole):
     output, metrics = whole
     assert list(metrics["results"]) == [
-        *("kid", "fid", "swd 8x8", "swd mean"),
+        *("kid", "fid"),
         *("precision", "recall", "density", "coverage"),
         *("closer in pixels", "copies in pixels"),
         *("closer in features", "copies in features"),
@@ -88,7 +89,7 @@ def test_table_and_file_hold_every_measure(whole):
         row = next(line for line in lines if line.startswith(f"{name} "))
         assert f" {result['value']:.4g}" in row
         # Untrained noise is far from flowers.
-        if name in ("kid", "fid", "swd mean"):
+        if name in ("kid", "fid"):
             assert result["value"] > 2.0 * abs(result["reference"])
     assert metrics["results"]["kid"]["error"] > 0.0
 
@@ -97,18 +98,18 @@ def test_page_of_the_run_shows_the_measures(tmp_path):
     save_run(tmp_path, CONFIG)
     (tmp_path / "config.yaml").write_text(CONFIG.to_yaml())
     out = tmp_path / "measures"
-    flags = f"--metrics swd --num-images 4 --steps 1 --weights {tmp_path} --out {out}"
+    flags = f"{QUICK} --num-images 4 --steps 1 --weights {tmp_path} --out {out}"
     output, _ = evaluate(flags)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"report: {tmp_path / 'report.html'}\n" in output
-    value = metrics_of(out)["results"]["swd mean"]["value"]
+    value = metrics_of(out)["results"]["kid"]["value"]
     assert "measures/metrics.json" in page and f"{value:.4g}" in page
 
 
 def test_configuration_of_something_else_beside_is_a_warning(tmp_path):
     save_run(tmp_path / "run", CONFIG)
     (tmp_path / "config.yaml").write_text("shop: flowers\n")
-    flags = f"--metrics swd --num-images 4 --steps 1 --weights {tmp_path}/run"
+    flags = f"{QUICK} --num-images 4 --steps 1 --weights {tmp_path}/run"
     _, errors = evaluate(f"{flags} --out {tmp_path}/measures")
     assert f"warning: no report: {tmp_path}/config.yaml:1: unknown key" in errors
     assert metrics_of(tmp_path / "measures")["results"]
@@ -139,7 +140,7 @@ def test_file_holds_the_protocol(whole):
     assert protocol["real_images"] == {
         "split": "training",
         "number": 24,
-        "number_for_swd_and_prdc": 12,
+        "number_for_prdc": 12,
         "number_in_each_half": 12,
     }
     assert protocol["nn"] == {"training_images": 40, "mirrored_too": True}
@@ -155,22 +156,29 @@ def test_default_extractor_is_that_of_objects_where_installed(
     from ddpm_keras.metrics import efficientnet
 
     class Stub:
-        """The middle pixels, in place of the network's features."""
+        """A few pixels, in place of the network's features."""
 
-        input_shape, output_shape = (None, 8, 8, 3), (None, 3)
+        input_shape, output_shape = (None, 8, 8, 3), (None, 12)
 
         def __init__(self, image_shape):
             assert image_shape == (8, 8, 3)
 
         def predict_on_batch(self, images):
-            return images[:, 4, 4]
+            return images[:, ::5, ::5].reshape(len(images), 12)
 
     monkeypatch.setattr(efficientnet, "is_installed", lambda: installed)
     monkeypatch.setattr(efficientnet, "EfficientNetLite0", Stub)
-    flags = FAST.replace("--features random:0", "--metrics kid")
+    flags = FAST.replace("--features random:0", "--metrics fid")
     output, _ = evaluate(f"{flags} --out {tmp_path}")
-    extractor = metrics_of(tmp_path)["protocol"]["extractor"]
+    metrics = metrics_of(tmp_path)
+    extractor = metrics["protocol"]["extractor"]
     if installed:
+        reference = metrics["results"]["fid"]["reference"]
+        assert metrics["warnings"] == [
+            "fid: 12 images are too few for 12 features, use more or kid; two halves "
+            f"of the real images, 12 each, are {reference:.4g} apart; smaller values "
+            "and differences mean nothing"
+        ]
         assert extractor.startswith("efficientnet-lite0 (ImageNet weights 579344248a93")
         assert f"extractor: {extractor}\n" in output
     else:
@@ -209,49 +217,50 @@ def test_pictures_are_written(whole, workplace):
             assert image.format == "PNG" and np.asarray(image).std() > 10
 
 
-def test_warns_of_few_images_and_of_training_images(whole):
-    few, training = whole[1]["warnings"]
-    reference = whole[1]["results"]["fid"]["reference"]
-    assert few == (
-        "fid: 12 images are too few for 480 features, use more or kid; two halves of "
-        f"the real images, 12 each, are {reference:.4g} apart; smaller values and "
-        "differences mean nothing"
-    )
+def test_warns_of_training_images(whole):
+    (training,) = whole[1]["warnings"]
     assert training.startswith("bpd: of training images, for none was held out;")
 
 
 def test_results_are_those_of_the_measures(whole, workplace):
     # By another way: from the samples on disk.
     from ddpm_keras.data import load_images
-    from ddpm_keras.metrics.swd import sliced_wasserstein
+    from ddpm_keras.metrics.features import load_extractor
+    from ddpm_keras.metrics.kid import kernel_distance
 
     images = []
     for name in ("000000.npz", "000008.npz"):
         with np.load(workplace / "whole" / "samples" / name) as file:
             images.extend(file["images"])
     order = np.random.default_rng(0).permutation(40)
-    real = load_images(CONFIG).pixels[order]
-    swd = sliced_wasserstein(real[:12], np.stack(images))
-    reference = sliced_wasserstein(real[:12], real[12:24])
-    found = whole[1]["results"]["swd mean"]
-    assert found["value"] == pytest.approx(swd["mean"])
-    assert found["reference"] == pytest.approx(reference["mean"])
+    extract = load_extractor("random:0", (8, 8, 3))
+    real = extract(load_images(CONFIG).pixels[order[:24]])
+    # A quarter as many principal components as real images, with variance 1.
+    variances, axes = np.linalg.eigh(np.cov(real.T, bias=True))
+    axes = axes[:, -6:] / np.sqrt(variances[-6:])
+    samples = (extract(np.stack(images)) - real.mean(0)) @ axes
+    real = (real - real.mean(0)) @ axes
+    found = whole[1]["results"]["kid"]
+    assert found["value"] == pytest.approx(kernel_distance(real, samples).mean)
+    reference = kernel_distance(real[:12], real[12:])
+    assert found["reference"] == pytest.approx(reference.mean)
+    assert found["reference_error"] == pytest.approx(reference.standard_error)
 
 
 def test_samples_are_reused(whole, workplace, tmp_path):
     out = shutil.copytree(workplace / "whole", tmp_path / "out")
     # More of them: only the new ones are sampled.
     more = FAST.replace("12", "15")
-    output, _ = evaluate(f"{more} --metrics swd --out {out} --force")
+    output, _ = evaluate(f"{more} --metrics kid --out {out} --force")
     assert "reused: 12 of them" in output
     files = sorted(path.name for path in (out / "samples").iterdir())
     assert files == ["000000.npz", "000008.npz", "000012.npz"]
     assert not (out / "bpd.png").exists()  # of the evaluation before
 
-    output, _ = evaluate(f"{FAST} --metrics swd --out {out} --force")
+    output, _ = evaluate(f"{FAST} --metrics kid --out {out} --force")
     assert "reused: 12 of them" in output
-    first = whole[1]["results"]["swd mean"]
-    assert metrics_of(out)["results"]["swd mean"] == first
+    first = whole[1]["results"]["kid"]
+    assert metrics_of(out)["results"]["kid"] == first
 
 
 def test_interrupted_sampling_goes_on(monkeypatch, tmp_path):
@@ -263,7 +272,7 @@ def test_interrupted_sampling_goes_on(monkeypatch, tmp_path):
         yield next(batches(self, *args, **options))
         raise KeyboardInterrupt
 
-    argv = f"{FAST} --metrics swd --batch-size 5 --out {tmp_path}"
+    argv = f"{FAST} --metrics kid --batch-size 5 --out {tmp_path}"
     with monkeypatch.context() as patch:
         patch.setattr(ReverseProcess, "batches", broken_off)
         assert evaluate(argv, status=130)[1] == "interrupted\n"
@@ -280,7 +289,7 @@ def test_interrupted_sampling_goes_on(monkeypatch, tmp_path):
     ],
 )
 def test_other_samples_are_refused(samples, tmp_path, argv, message):
-    argv += f" --metrics swd --num-images 3 --out {tmp_path}"
+    argv += f" {QUICK} --num-images 4 --out {tmp_path}"
     _, error = evaluate(argv, status=2)
     assert error.startswith(f"error: --out: {tmp_path}/samples/000000.npz holds ")
     assert message in error and error.count("\n") == 1
@@ -289,7 +298,7 @@ def test_other_samples_are_refused(samples, tmp_path, argv, message):
 
 def test_other_samples_are_removed_by_force(samples, tmp_path):
     output, _ = evaluate(
-        f"--weights run --steps 1 --metrics swd --num-images 3 --force --out {tmp_path}"
+        f"--weights run --steps 1 {QUICK} --num-images 4 --force --out {tmp_path}"
     )
     assert "reused" not in output
     assert [path.name for path in tmp_path.rglob("*.npz")] == ["000000.npz"]
@@ -299,7 +308,7 @@ def test_other_samples_are_removed_by_force(samples, tmp_path):
 def test_broken_file_of_samples_is_reported(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "000000.npz").write_bytes(b"PK\x03\x04 no archive")
-    argv = f"{FAST} --metrics swd --out {tmp_path}"
+    argv = f"{FAST} --metrics kid --out {tmp_path}"
     line = f"error: --out: {tmp_path}/samples/000000.npz holds no samples of this size"
     assert evaluate(argv, status=2)[1].startswith(line)
 
@@ -316,13 +325,13 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
     config = CONFIG.model_copy(update={"validation_fraction": 0.5})
     (tmp_path / "half.yaml").write_text(config.to_yaml())
     _, errors = evaluate(
-        f"--weights run --steps 2 --num-images 4 --bpd-images 3 --metrics swd,bpd "
-        f"--data {tmp_path}/half.yaml --against held-out --out {tmp_path}"
+        f"--weights run --steps 2 --num-images 4 --bpd-images 3 --metrics kid,bpd "
+        f"--features random:0 --data {tmp_path}/half.yaml --against held-out "
+        f"--out {tmp_path}"
     )
     protocol = metrics_of(tmp_path)["protocol"]
     assert protocol["real_images"]["split"] == "held-out"
     assert protocol["bpd"] == {"split": "held-out", "number": 3}
-    assert protocol["extractor"] is None
     assert "warning" not in errors
 
 
@@ -335,11 +344,11 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
         (f"{FAST} --metrics kdi", "--metrics: unknown name 'kdi'; did you mean kid?"),
         (
             f"{FAST} --metrics kid,xyzzy",
-            "--metrics: unknown name 'xyzzy'; choose from kid, fid, swd, prdc, bpd, nn",
+            "--metrics: unknown name 'xyzzy'; choose from kid, fid, prdc, bpd, nn",
         ),
         ("--weights run --num-images 0", "--num-images: must be 1 to 100000"),
         (
-            "--weights run --num-images 3 --metrics swd,kid",
+            "--weights run --num-images 3 --metrics fid,kid",
             "--num-images: kid needs 4 or more; received 3",
         ),
         ("--weights run --num-images 5 --metrics prdc", "--num-images: prdc needs 6"),

@@ -107,7 +107,7 @@ def test_configuration_is_kept_beside_and_inside_the_weights(trained):
 def test_log_has_a_row_an_epoch_and_the_loss_falls(trained):
     rows = read_log(trained[0])
     assert [row["epoch"] for row in rows] == ["0", "1"]
-    assert list(rows[0]) == ["epoch", "loss", "val_loss", "kid", "swd"]
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "kid"]
     losses = np.array([[float(row[k]) for k in ("loss", "val_loss")] for row in rows])
     # The network begins with 0 for an answer, and the noise's variance is 1.
     assert (0.3 < losses).all() and (losses < 1.3).all()

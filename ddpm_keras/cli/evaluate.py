@@ -2,7 +2,7 @@
 
 Examples:
     ddpm-evaluate --weights runs/demo/001 --out evaluation
-    ddpm-evaluate --weights runs/demo/001 --metrics kid,swd,nn \\
+    ddpm-evaluate --weights runs/demo/001 --metrics kid,prdc,nn \\
         --features random:0 --sampler dpmpp --steps 20 --num-images 512 --out fast
 
 docs/measures.md says which measure answers which question.
@@ -32,6 +32,7 @@ from ddpm_keras.metrics.evaluation import (
     compare,
     find_copies,
     summarise_bits,
+    whiten,
 )
 from ddpm_keras.metrics.findings import Findings
 from ddpm_keras.runs.folder import CONFIG
@@ -169,7 +170,7 @@ class Evaluation:
         return self.image_set("samples", pixels)
 
     def compare_with_real(self, samples: ImageSet) -> None:
-        """Measure kid, fid, swd and prdc of samples and of halves of real images."""
+        """Measure kid, fid and prdc of samples and of halves of real images."""
         against = self.args.against
         source = self.training if against == "training" else self.held_out
         chosen = self.shuffled(len(source))[: 2 * len(samples)]
@@ -177,11 +178,13 @@ class Evaluation:
             real = self.training_set.pick(chosen)  # reuses their features
         else:
             real = self.image_set(f"{against} images", source.pixels[chosen])
-        self.findings.results |= compare(self.metrics, real, samples, self.args.seed)
+        if self.extractor.whitens:
+            real, samples = whiten(real, real, samples)
+        self.findings.results |= compare(self.metrics, real, samples)
         self.findings.protocol["real_images"] = {
             "split": against,
             "number": len(real),
-            "number_for_swd_and_prdc": min(len(real), len(samples)),
+            "number_for_prdc": min(len(real), len(samples)),
             "number_in_each_half": len(real) // 2,
         }
         if "fid" in self.metrics:
@@ -218,6 +221,10 @@ class Evaluation:
             mirrored = self.image_set(
                 "mirrored training images", training.images[:, :, ::-1]
             )
+        if self.extractor.whitens:
+            sets = [training, samples] + ([mirrored] if mirrored else [])
+            training, samples, *rest = whiten(training, *sets)
+            mirrored = rest[0] if rest else None
         results, pairs = find_copies(training, samples, mirrored, self.args.seed)
         self.findings.results |= results
         self.findings.protocol["nn"] = {

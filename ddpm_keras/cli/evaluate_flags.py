@@ -85,7 +85,7 @@ def _add_metric_flags(add: Callable) -> None:
         "--against",
         choices=("training", "held-out"),
         default="training",
-        help="real images for kid, fid, swd, prdc; nn always uses the training images, "
+        help="real images for kid, fid, prdc; nn always uses the training images, "
         "bpd held-out images where there are any (default: training)",
     )
     text = "real images for bpd, which calls the network on each at every timestep"

@@ -1,6 +1,6 @@
 """Measures of a model's images and of its likelihood.
 
-`kid`, `fid`, `swd`, `prdc` (precision, recall, density, coverage) and `copies` work on
+`kid`, `fid`, `prdc` (precision, recall, density, coverage) and `copies` work on
 arrays, in float64 NumPy. `features` and `bpd` (bits per dimension) call a network.
 `evaluation` and `findings` bring them together. docs/measures.md says which measure
 answers which question.
@@ -31,7 +31,6 @@ class Metric:
 METRICS = {
     "kid": Metric(4, of_features=True, of_real=True),
     "fid": Metric(2, of_features=True, of_real=True),
-    "swd": Metric(1, of_real=True),
     "prdc": Metric(6, of_features=True, of_real=True),
     "bpd": Metric(1),
     "nn": Metric(1, of_features=True),

@@ -8,7 +8,7 @@ from ddpm_keras.metrics.copies import memorisation
 from ddpm_keras.metrics.fid import frechet_distance
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.prdc import overlap
-from ddpm_keras.metrics.swd import sliced_wasserstein
+from ddpm_keras.metrics.whitening import whitening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,27 +58,36 @@ class ImageSet:
         return ImageSet(self.images[places], features)
 
 
-def compare(metrics, real, samples, seed=0):
+def whiten(reference, *sets):
+    """Whiten the features of `ImageSet`s by those of another, which may be among them.
+
+    Returns:
+        A list of `ImageSet`s; see `ddpm_keras.metrics.whitening`.
+    """
+    transform = whitening(reference.features)
+    return [dataclasses.replace(s, features=transform(s.features)) for s in sets]
+
+
+def compare(metrics, real, samples):
     """Measure the distance of samples from real images, and between halves of these.
 
     Args:
-        metrics: Names: `kid`, `fid`, `swd`, `prdc`; others are ignored.
+        metrics: Names: `kid`, `fid`, `prdc`; others are ignored.
         real: `ImageSet` of real images in random order; give twice as many as there are
             samples, so that each half has as many.
         samples: `ImageSet` of samples.
-        seed: Seed of every random choice.
 
     Returns:
         A dict of `Result`s, one or several for each metric.
     """
     half = len(real) // 2
     halves = real.pick(slice(half)), real.pick(slice(half, 2 * half))
-    results = _distances(metrics, real, samples, seed)
-    references = _distances(metrics, *halves, seed)
+    results = _distances(metrics, real, samples)
+    references = _distances(metrics, *halves)
     return {name: Result(*results[name], *references[name]) for name in results}
 
 
-def _distances(metrics, real, samples, seed):
+def _distances(metrics, real, samples):
     """Return a dict from names to pairs of a value and its standard error or None."""
     values = {}
     if "kid" in metrics:
@@ -86,13 +95,10 @@ def _distances(metrics, real, samples, seed):
         values["kid"] = (distance.mean, distance.standard_error)
     if "fid" in metrics:
         values["fid"] = (frechet_distance(real.features, samples.features), None)
-    # The others depend on the number of images, and need as many of each set.
-    number = slice(min(len(real), len(samples)))
-    real, samples = real.pick(number), samples.pick(number)
-    if "swd" in metrics:
-        distances = sliced_wasserstein(real.images, samples.images, seed)
-        values |= {f"swd {level}": (d, None) for level, d in distances.items()}
     if "prdc" in metrics:
+        # They depend on the number of images, and need as many of each set.
+        number = slice(min(len(real), len(samples)))
+        real, samples = real.pick(number), samples.pick(number)
         shares = dataclasses.asdict(overlap(real.features, samples.features))
         values |= {name: (share, None) for name, share in shares.items()}
     return values

@@ -33,6 +33,8 @@ class FeatureExtractor:
             height, width, channels)` to features of shape `(batch, dims)`; or another
             object with its `input_shape`, `output_shape` and `predict_on_batch`.
         batch_size: Images computed together.
+        whitens: Whether distances need its features whitened by those of the real
+            images; see `ddpm_keras.metrics.whitening`.
 
     Call arguments:
         images: uint8 array of shape `(num_images, height, width, channels)`.
@@ -45,10 +47,11 @@ class FeatureExtractor:
         ArgumentError: On a call, when the images are not uint8 or have another size.
     """
 
-    def __init__(self, name, network, batch_size=64):
+    def __init__(self, name, network, batch_size=64, whitens=False):
         self.name = name
         self.network = network
         self.batch_size = batch_size
+        self.whitens = whitens
         self.image_shape = tuple(network.input_shape[1:])
         self.dims = network.output_shape[-1]
 
@@ -82,8 +85,8 @@ def load_extractor(name, image_shape):
       299x299 (bilinear). Neither weights nor resize are those of the original FID, so
       its results cannot be compared with published ones.
     - `random:SEED`: a convolutional network with fixed random weights, 480 features,
-      the same on every backend. It needs no download. It sees colours, edges and
-      textures, but no objects.
+      the same on every backend, to be whitened. It needs no download. It sees colours,
+      edges and textures, but no objects.
     - A path: a run folder or weights file of this package. The features are the
       globally averaged output of its middle block at the timestep
       `timesteps // 100`, for images scaled as at that timestep, with no noise added.
@@ -160,7 +163,7 @@ def _random(seed, image_shape):
         is_kernel = len(weight.shape) == 4
         scale = np.sqrt(2.0 / np.prod(weight.shape[:-1])) if is_kernel else 0.1
         weight.assign(rng.normal(0.0, scale, weight.shape))
-    return FeatureExtractor(f"random:{seed}", network)
+    return FeatureExtractor(f"random:{seed}", network, whitens=True)
 
 
 def _from_weights(path, image_shape):

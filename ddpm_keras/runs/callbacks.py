@@ -14,7 +14,7 @@ from ddpm_keras.errors import InputError, RunError, warn
 from ddpm_keras.labels import random_labels, spread_labels
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
-from ddpm_keras.metrics.swd import sliced_wasserstein
+from ddpm_keras.metrics.whitening import whitening
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.runs.checkpoint import save
 from ddpm_keras.runs.state import state_arrays
@@ -23,6 +23,8 @@ from ddpm_keras.weights import RUN_WEIGHTS, TrainingImages, save_weights
 
 BEST_WEIGHTS = "best.safetensors"
 EXTRACTOR = "random:0"  # needs no download and is the same in every run
+# By this name the lowest KID is kept, for earlier versions' cannot be compared with it.
+KID = f"kid of {EXTRACTOR}, whitened"
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -91,9 +93,9 @@ class SampleGrid(keras.callbacks.Callback):
 
 
 class MeasureSamples(keras.callbacks.Callback):
-    """Logger of KID and SWD of EMA samples, every few epochs and in the last one.
+    """Logger of KID of EMA samples, every few epochs and in the last one.
 
-    It writes `kid` and `swd` to the logs, NaN in other epochs: put it before `Log`,
+    It writes `kid` to the logs, NaN in other epochs: put it before `Log`,
     `TensorBoard` and `Checkpoints`. It samples the same seeds each time in 20 steps of
     stochastic DPM-Solver++(2M), which is most of its cost, and compares them with at
     most twice as many real images, chosen at random.
@@ -124,18 +126,19 @@ class MeasureSamples(keras.callbacks.Callback):
             seeds = range(config.seed, config.seed + config.eval_images)
             self.labels = random_labels(seeds, counts)
         self._extract = load_extractor(EXTRACTOR, self.real.shape[1:])
-        self._features = self._extract(self.real)
+        features = self._extract(self.real)
+        self._whiten = whitening(features)
+        self._features = self._whiten(features)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["kid"] = logs["swd"] = float("nan")
+        logs["kid"] = float("nan")
         if not _is_turn(self, epoch):
             return
         options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed, "verbose": 0}
         options["labels"] = self.labels
         images = to_uint8(self.model.generate_images(self.num_images, **options))
-        logs["kid"] = kernel_distance(self._features, self._extract(images)).mean
-        n = min(len(images), len(self.real))
-        logs["swd"] = sliced_wasserstein(self.real[:n], images[:n])["mean"]
+        features = self._whiten(self._extract(images))
+        logs["kid"] = kernel_distance(self._features, features).mean
 
 
 def _is_turn(callback, epoch):
@@ -242,6 +245,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _keep_best(self, logs):
         measure = "kid" if "kid" in logs else "val_loss"
         value, best = float(logs.get(measure, np.nan)), self.facts["best"]
+        measure = KID if measure == "kid" else measure
         first = best is None or best["measure"] != measure
         if np.isfinite(value) and (first or value < best["value"]):
             try:

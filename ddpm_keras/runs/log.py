@@ -11,16 +11,23 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ddpm_keras.files import written_whole
 
-COLUMNS = ("loss", "val_loss", "kid", "swd")  # after the epoch
+COLUMNS = ("loss", "val_loss", "kid")  # after the epoch
 LOSSES = ("loss", "val_loss")  # share a panel; each other column has its own
 
 
 class Log(keras.callbacks.CSVLogger):
-    """Keras' `CSVLogger` with fixed columns: a resumed run may measure other things."""
+    """Keras' `CSVLogger` with fixed columns: a resumed run may measure other things.
+
+    A log that exists keeps its columns, such as `swd` of earlier versions.
+    """
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        header = []
+        if self.append and Path(self.filename).is_file():
+            with open(self.filename, newline="", encoding="utf-8") as file:
+                header = next(csv.reader(file), [])
         super().on_train_begin(logs)
-        self.keys = list(COLUMNS)
+        self.keys = header[1:] or list(COLUMNS)
 
 
 def cut_log(path: Path, epochs: int) -> None:
