@@ -381,3 +381,46 @@ def test_mistake_is_one_line_and_status_2(workplace, argv, message):
     assert output == ""
     assert sorted(workplace.rglob("*")) == before
     assert (workplace / "done" / "metrics.json").read_text() == "precious"
+
+
+# Labels.
+
+
+@pytest.fixture(scope="module")
+def labelled(workplace):
+    config = CONFIG.model_copy(
+        update={
+            "class_labels": True,
+            "class_names": ["round", "pointed", "notched", "narrow"],
+            "validation_fraction": 0.3,
+        }
+    )
+    save_run(workplace / "labelled", config)
+    return "--weights labelled --features random:0 --num-images 12 --steps 2"
+
+
+def test_labels_are_sampled_by_frequency_and_classified(labelled):
+    pytest.importorskip("sklearn")
+    flags = f"{labelled} --guidance-scale 2 --metrics labels,bpd --bpd-images 2"
+    evaluate(f"{flags} --out labels")
+    found = metrics_of("labels")
+    accuracy = found["results"]["label accuracy"]
+    assert 0 <= accuracy["value"] <= 1 and 0 <= accuracy["reference"] <= 1
+    assert found["protocol"]["samples"]["guidance_scale"] == 2
+    output, _ = evaluate(f"{flags} --num-images 14 --out labels --force")
+    assert "reused: 12" in output
+    _, errors = evaluate(f"{labelled} --metrics labels --out labels --force", status=0)
+    assert not errors  # another scale: sampled anew
+
+
+def test_weights_without_classes_have_no_label_accuracy():
+    _, errors = evaluate(f"{FAST} --metrics labels --out none", status=2)
+    assert "--metrics: labels cannot be measured: these weights know no cl" in errors
+
+
+def test_unlabelled_images_can_be_compared_with(labelled):
+    _, errors = evaluate(f"{labelled} --metrics kid --data photos --out photos_kid")
+    assert errors.count("\n") == 1 and "classes at random" in errors
+    flags = f"{labelled} --metrics labels --data photos --out photos_labels"
+    _, errors = evaluate(flags, status=2)
+    assert "--data: the images show none of the classes" in errors

@@ -8,6 +8,8 @@ Examples:
 docs/measures.md says which measure answers which question.
 """
 
+import dataclasses
+import hashlib
 import json
 import sys
 from argparse import Namespace
@@ -20,15 +22,31 @@ import numpy as np
 
 from ddpm_keras import __version__
 from ddpm_keras.cli.command import command
-from ddpm_keras.cli.evaluate_flags import choose_features, parse_flags
+from ddpm_keras.cli.evaluate_flags import (
+    choose_features,
+    leave_out_labels,
+    parse_flags,
+)
 from ddpm_keras.cli.flags import steps_from, weights_and_config
-from ddpm_keras.cli.real_images import choose_data, describe_data, load_real
+from ddpm_keras.cli.guidance_flags import (
+    describe_guidance,
+    find_guide,
+    read_guidance,
+)
+from ddpm_keras.cli.real_images import (
+    choose_data,
+    count_classes,
+    describe_data,
+    load_real,
+)
 from ddpm_keras.cli.sample_store import sample_or_reuse
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, warn
+from ddpm_keras.labels import random_labels
 from ddpm_keras.metrics import METRICS
 from ddpm_keras.metrics.evaluation import (
     ImageSet,
+    Result,
     compare,
     find_copies,
     summarise_bits,
@@ -47,6 +65,7 @@ VERBOSE = 1 if sys.stdout.isatty() else 2  # 2: print a progress bar only when f
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_flags(__doc__, argv)
     weights, config = weights_and_config(args)
+    leave_out_labels(args, config)
     data_config = choose_data(args, config)
 
     # This imports Keras, which takes seconds: report mistakes in the flags first.
@@ -59,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             evaluation.compare_with_real(samples)
         if "nn" in args.metrics:
             evaluation.search_copies(samples)
+        if "labels" in args.metrics:
+            evaluation.classify(samples)
     if "bpd" in args.metrics:
         evaluation.measure_bits()
     out = Path(args.out)
@@ -91,8 +112,18 @@ class Evaluation:
         self.metrics = metrics = args.metrics
         self.mirrors = data_config.random_flip
         self.options, self.plan = steps_from(args, config)
+        self.guidance, found_guide = (
+            read_guidance(args, config),
+            find_guide(args, config),
+        )
         self.denoiser = Denoiser.from_weights(weights, config)
-        self.training, self.held_out = load_real(args, data_config)
+        self.guide = Denoiser.from_weights(*found_guide) if found_guide else None
+        self.training, self.held_out = load_real(args, data_config, config.class_names)
+        seeds = range(args.seed, args.seed + args.num_images)
+        self.labels, self.frequencies = None, None
+        if config.class_names:
+            self.frequencies = count_classes(args, self.training)
+            self.labels = random_labels(seeds, self.frequencies)
         self.extractor = None
         if any(METRICS[name].of_features for name in metrics):
             name, remark = choose_features(args)
@@ -140,7 +171,11 @@ class Evaluation:
             "sampler": self.options["sampler"],
             "steps": len(self.plan),
             "eta": self.options.get("eta", 0.0),
+            **describe_guidance(args, self.guide and self.guide.network),
         }
+        if self.labels is not None:
+            digest = hashlib.sha256(self.frequencies.tobytes()).hexdigest()
+            how["labels"] = f"by their frequency in the data, {digest[:16]}"
         stamp = how | {
             "weights": protocol["weights_sha256"],
             "diffusion": json.dumps(self.denoiser.config.diffusion_arguments()),
@@ -150,13 +185,15 @@ class Evaluation:
         folder = Path(args.out) / "samples"
         pixels, reused = sample_or_reuse(
             folder,
-            ReverseProcess(self.denoiser),
+            ReverseProcess(self.denoiser, guide=self.guide),
             self.plan,
             range(args.seed, args.seed + args.num_images),
             stamp,
             args.force,
+            self.labels,
             batch_size=args.batch_size,
             verbose=VERBOSE,
+            **self.guidance,
         )
         if reused:
             print(f"reused: {reused} of them, from {folder}")
@@ -234,6 +271,25 @@ class Evaluation:
         pictures = (samples.images, training.images, pairs)
         self.findings.pictures["closest_pairs.png"] = pictures
 
+    def classify(self, samples: ImageSet) -> None:
+        """Measure how many samples, and held-out images, show what their label says."""
+        from ddpm_keras.metrics.label_accuracy import label_accuracy
+
+        held_out, args = self.held_out, []
+        known = self.training.labels >= 0
+        if len(held_out) and (held_out.labels >= 0).any():
+            of_known = held_out.take(held_out.labels >= 0)
+            real = self.image_set("held-out images", of_known.pixels)
+            args = [real.features, of_known.labels]
+        found = label_accuracy(
+            self.training_set.features[known],
+            self.training.labels[known],
+            samples.features,
+            self.labels,
+            *args,
+        )
+        self.findings.results["label accuracy"] = Result(*dataclasses.astuple(found))
+
     def measure_bits(self) -> None:
         """Measure bits per dimension, of held-out images if there are any."""
         from ddpm_keras.metrics.bpd import VariationalBound
@@ -246,10 +302,13 @@ class Evaluation:
                 "bpd: of training images, for none was held out; a model that "
                 "memorises has a low one"
             )
-        pixels = images.pixels[self.shuffled(len(images))[: args.bpd_images]]
+        images = images.take(self.shuffled(len(images))[: args.bpd_images])
+        pixels = images.pixels
         print(f"bits per dimension: {len(pixels)} {split} images")
         bound = VariationalBound(self.denoiser)
-        likelihood = bound.measure(pixels, args.seed, args.batch_size, VERBOSE)
+        likelihood = bound.measure(
+            pixels, args.seed, args.batch_size, VERBOSE, images.labels
+        )
         findings.results |= summarise_bits(likelihood)
         findings.protocol["bpd"] = {"split": split, "number": len(pixels)}
         findings.pictures["bpd.png"] = (likelihood,)

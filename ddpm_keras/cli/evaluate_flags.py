@@ -1,6 +1,7 @@
 """Flags of `ddpm-evaluate`, checked before Keras is imported."""
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from ddpm_keras.cli.flags import (
     check_first_seed,
     weights_parser,
 )
+from ddpm_keras.cli.guidance_flags import add_guidance_flags
+from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, unknown
 from ddpm_keras.files import can_be_written
 from ddpm_keras.metrics import METRICS, efficientnet
@@ -33,6 +36,7 @@ def parse_flags(
     add = parser.add_argument_group("the samples").add_argument
     add_number(add, "--num-images", "number of samples", 2048)
     add_sampler_flags(add)
+    add_guidance_flags(add)
     text = "first of consecutive seeds, and seed of every other random choice"
     add_number(add, "--seed", text, 0)
     add = parser.add_argument_group("what to write").add_argument
@@ -41,6 +45,7 @@ def parse_flags(
     text = "overwrite metrics.json, figures, and samples of other weights"
     add("--force", action="store_true", help=text)
     args = parse_args(parser, argv)
+    args.asked_for = args.metrics is not None
     args.metrics = _choose_metrics(args.metrics)
     _check_numbers(args)
     _check_out(Path(args.out), args.force)
@@ -63,9 +68,9 @@ def _add_metric_flags(add: Callable) -> None:
     add(
         "--metrics",
         metavar="LIST",
-        default=",".join(METRICS),
         help=f"some of {','.join(METRICS)}; prdc is precision, recall, density and "
-        "coverage, bpd bits per dimension, nn nearest training images (default: all)",
+        "coverage, bpd bits per dimension, nn nearest training images, labels the "
+        "share of samples that show their class (default: all that apply)",
     )
     add(
         "--features",
@@ -92,12 +97,33 @@ def _add_metric_flags(add: Callable) -> None:
     add_number(add, "--bpd-images", text, 128)
 
 
-def _choose_metrics(text: str) -> set[str]:
+def _choose_metrics(text: str | None) -> set[str]:
+    if text is None:
+        return set(METRICS)
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METRICS:
             raise InputError(f"--metrics: {unknown(name, METRICS)}")
     return set(names)
+
+
+def leave_out_labels(args: argparse.Namespace, config: Config) -> None:
+    """Leave out `labels` where it is not asked for and cannot be measured.
+
+    Raises:
+        InputError: When it is asked for.
+    """
+    if "labels" not in args.metrics:
+        return
+    if not config.class_names:
+        problem = "these weights know no classes"
+    elif importlib.util.find_spec("sklearn") is None:
+        problem = "scikit-learn is not installed: pip install -e .[judge]"
+    else:
+        return
+    if args.asked_for:
+        raise InputError(f"--metrics: labels cannot be measured: {problem}")
+    args.metrics.discard("labels")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

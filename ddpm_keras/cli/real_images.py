@@ -1,15 +1,18 @@
 """The real images with which samples are compared."""
 
+import dataclasses
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ddpm_keras.cli.flags import find_config
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.images import Images, split_indices
 from ddpm_keras.data.pixels import shown_shape
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, warn
 from ddpm_keras.metrics import METRICS
 from ddpm_keras.runs.folder import CONFIG
 
@@ -34,13 +37,21 @@ def choose_data(args: Namespace, config: Config) -> Config:
     return data_config
 
 
-def load_real(args: Namespace, data_config: Config) -> tuple[Images, Images]:
+def load_real(
+    args: Namespace, data_config: Config, names: list[str] | None = None
+) -> tuple[Images, Images]:
     """Load the training and the held-out images.
+
+    Args:
+        args: The flags.
+        data_config: The configuration whose data keys name the images.
+        names: The classes that the weights know, in whose order labels are numbered;
+            images of another class have the label -1. Default: no labels.
 
     Raises:
         InputError: When there are too few for the metrics.
     """
-    images = load_images(data_config)
+    images = _load(data_config, names)
     indices = split_indices(images.ids, data_config.validation_fraction)
     training, held_out = (images.take(part) for part in indices)
     compares = any(METRICS[name].of_real for name in args.metrics)
@@ -62,6 +73,38 @@ def load_real(args: Namespace, data_config: Config) -> tuple[Images, Images]:
             f"--data: nn needs 3 or more training images; there are {len(training)}"
         )
     return training, held_out
+
+
+def _load(config: Config, names: list[str] | None) -> Images:
+    plain = config.model_copy(update={"class_labels": False, "class_names": None})
+    if not names:
+        return load_images(plain)
+    try:
+        images = load_images(plain.model_copy(update={"class_labels": True}))
+    except InputError as error:
+        if not str(error).startswith("class_labels:"):
+            raise
+        warn(f"{error}; samples get their classes at random")
+        found = load_images(plain)
+        return dataclasses.replace(found, names=tuple(names))
+    return images.with_names(names)
+
+
+def count_classes(args: Namespace, training: Images) -> np.ndarray:
+    """Count the training images of each class; 1 each where they have no labels.
+
+    Raises:
+        InputError: When labels are to be measured and no image shows a known class.
+    """
+    labels = training.labels
+    if labels is not None and (labels >= 0).any():
+        return np.bincount(labels[labels >= 0], minlength=len(training.names))
+    if "labels" in args.metrics:
+        raise InputError(
+            "--data: the images show none of the classes that the weights know; name "
+            "others, or leave labels out of --metrics"
+        )
+    return np.ones(len(training.names), int)
 
 
 def describe_data(config: Config, training: Images, held_out: Images) -> dict[str, Any]:

@@ -19,12 +19,13 @@ def sample_or_reuse(
     seeds: Sequence[int],
     stamp: dict[str, Any],
     force: bool = False,
+    labels: np.ndarray | None = None,
     **options: Any,
 ) -> tuple[np.ndarray, int]:
     """Sample one image per seed, reusing those in the folder.
 
-    An image depends only on its seed and the stamp, so images of a smaller or
-    interrupted evaluation are reused.
+    An image depends only on its seed, its label and the stamp, so images of a smaller
+    or interrupted evaluation are reused; the stamp must tell how seeds get labels.
 
     Args:
         folder: Folder of the samples, one `.npz` file per batch.
@@ -34,7 +35,8 @@ def sample_or_reuse(
         stamp: Strings and ints on which the images depend besides the seeds, such as
             the sampler; stored in each file and compared.
         force: Whether to remove files with another stamp.
-        **options: Options of `ReverseProcess.batches`: `batch_size`, `verbose`.
+        labels: The label of each seed. Default: no labels.
+        **options: Options of `ReverseProcess.batches`, such as `batch_size`.
 
     Returns:
         A uint8 array of shape `(len(seeds), height, width, channels)`, and the number
@@ -52,9 +54,11 @@ def sample_or_reuse(
             if not force:
                 raise
             path.unlink()
-    missing = [seed for seed in seeds if seed not in stored]
+    places = [k for k, seed in enumerate(seeds) if seed not in stored]
+    missing = [seeds[k] for k in places]
     reused = len(seeds) - len(missing)
     if missing:
+        options["labels"] = None if labels is None else labels[places]
         for batch in process.batches(plan, missing, **options):
             path = folder / f"{batch[0][0]:06d}.npz"
             write_npz(path, [batch], process.image_shape, stamp)

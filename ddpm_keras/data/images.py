@@ -46,6 +46,12 @@ class Images:
             ids=self.ids[indices],
         )
 
+    def with_names(self, names):
+        """Number the classes as in another list of names; -1 for names not in it."""
+        number = {name: label for label, name in enumerate(names)}
+        table = np.array([number.get(name, -1) for name in self.names], "int32")
+        return dataclasses.replace(self, labels=table[self.labels], names=tuple(names))
+
     def digest(self, indices):
         """Return the SHA-256, in hex, of the pixels of the images at an int array.
 

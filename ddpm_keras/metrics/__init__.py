@@ -1,9 +1,9 @@
 """Measures of a model's images and of its likelihood.
 
-`kid`, `fid`, `prdc` (precision, recall, density, coverage) and `copies` work on
-arrays, in float64 NumPy. `features` and `bpd` (bits per dimension) call a network.
-`evaluation` and `findings` bring them together. docs/measures.md says which measure
-answers which question.
+`kid`, `fid`, `prdc` (precision, recall, density, coverage), `copies` and
+`label_accuracy` work on arrays, in float64 NumPy. `features` and `bpd` (bits per
+dimension) call a network. `evaluation` and `findings` bring them together.
+docs/measures.md says which measure answers which question.
 """
 
 import dataclasses
@@ -34,4 +34,5 @@ METRICS = {
     "prdc": Metric(6, of_features=True, of_real=True),
     "bpd": Metric(1),
     "nn": Metric(1, of_features=True),
+    "labels": Metric(1, of_features=True),
 }
