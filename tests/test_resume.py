@@ -357,6 +357,7 @@ def test_other_images_are_refused(server, tmp_path):
     for k in range(16):
         Image.new("RGB", (8, 8), (k, 0, 0)).save(images / f"{k}.png")
     flags = ["--dataset_name", "folder", "--data_dir", images]
+    flags += ["--validation_fraction", 0]
     folder = tmp_path / "run"
     assert server.train(folder, "--num_epochs", 1, *flags) == 0
     Image.new("RGB", (8, 8), (0, 0, 200)).save(images / "0.png")
