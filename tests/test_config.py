@@ -72,6 +72,16 @@ def test_flowers64_is_the_recipe():
         num_epochs=800,
         random_flip=True,
         validation_fraction=0.0,
+        prediction_type="epsilon",
+        snr_gamma=None,
+        ema_warmup_power=None,
+        learning_rate_decay="none",
+        patch_size=1,
+        augment=0.0,
+        schedule_shift=1.0,
+        rescale_zero_terminal_snr=False,
+        class_labels=False,
+        class_names=None,
     )
     assert {key: getattr(given, key) for key in recipe} == recipe
 
@@ -184,6 +194,12 @@ def test_values_have_yaml_1_2_types(tmp_path, line, key, value):
             "channel_multiplier=[1, 2, 4, 8]",
         ),
         (
+            "patch_size: 4\nimg_size: 40",
+            "x.yaml:2: img_size must be a multiple of 32 for 4 levels of patches of "
+            "4x4; the valid height nearest to 40 is 32 or 64. Received: img_size=40, "
+            "channel_multiplier=[1, 2, 4, 8], patch_size=4",
+        ),
+        (
             "splits: [a\nseed: 2",
             "x.yaml:2: bad YAML: expected ',' or ']', but got ':' "
             f"(while parsing a flow sequence, line 1); {CHECK}",
@@ -269,6 +285,16 @@ def test_bad_file_is_one_line(refusal, content, line):
         ("sample_eta: 1.5", "1.5"),
         ("eval_images: 15", "15"),
         ("save_every: 0min", "'0min'"),
+        ("prediction_type: noise", "'noise'"),
+        ("snr_gamma: 0", "0"),
+        ("ema_warmup_power: -1", "-1"),
+        ("learning_rate_decay: exponential", "'exponential'"),
+        ("patch_size: 0", "0"),
+        ("augment: 1.5", "1.5"),
+        ("schedule_shift: 0", "0"),
+        ("label_dropout: 1", "1"),
+        ("class_labels: 1", "1"),
+        ("class_names: []", "[]"),
     ],
 )
 def test_bad_value_names_its_key(refusal, line, received):
@@ -291,6 +317,21 @@ def test_bad_value_names_its_key(refusal, line, received):
         ),
         (dict(seed=2147483393), "seed num_samples eval_images"),
         (dict(dataset_name="folder"), "dataset_name data_dir"),
+        (dict(patch_size=3), "img_size channel_multiplier patch_size"),
+        (
+            dict(rescale_zero_terminal_snr=True),
+            "rescale_zero_terminal_snr prediction_type",
+        ),
+        (
+            dict(
+                rescale_zero_terminal_snr=True,
+                prediction_type="sample",
+                total_timesteps=1,
+            ),
+            "rescale_zero_terminal_snr",
+        ),
+        (dict(class_names=["a"]), "class_names class_labels"),
+        (dict(class_labels=True, class_names=["a", "a"]), "class_names"),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError
+from ddpm_keras.schedules import PREDICTION_TYPES
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,26 @@ def test_predicted_clean_images_are_clipped_to_the_bounds(t):
         assert_close(mean, expected)
         if t == 0:  # the posterior is certain there: its mean is the clean image
             assert_close(mean, x_start)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_moments_of_the_true_output_are_the_posteriors(prediction_type, clip):
+    """Of the clean image that the target stands for, clipped to the bounds or not."""
+    diffusion = GaussianDiffusion(
+        clip_min=-0.5, clip_max=0.25, prediction_type=prediction_type
+    )
+    rng = np.random.default_rng(0)
+    x_start, noise = rng.normal(size=(2, 6, 2, 3, 1)).astype("float32")
+    t = np.array([0, 1, 10, 100, 400, 700])
+    x_t = diffusion.q_sample(x_start, t, noise)
+    output = diffusion.target(x_start, noise, t)
+    found = diffusion.p_mean_variance(output, x_t, t, clip_denoised=clip)
+    if clip:
+        x_start = x_start.clip(-0.5, 0.25)
+    expected = diffusion.q_posterior(x_start, x_t, t)
+    for moment, wanted in zip(found, expected, strict=True):
+        assert_close(moment, ops.convert_to_numpy(wanted))
 
 
 def test_config_round_trip():

@@ -8,8 +8,11 @@ from keras import ops
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.networks.layers import (
     AttentionBlock,
+    DepthToSpace,
     GroupNormalization,
+    LabelEmbedding,
     ResidualBlock,
+    SpaceToDepth,
     TimeEmbedding,
 )
 
@@ -257,9 +260,31 @@ def test_residual_block_drops_before_the_second_convolution_and_only_in_training
     np.testing.assert_allclose(dropped[~kept], 0, atol=1e-5)
 
 
+def test_label_embedding_has_a_row_for_each_class_and_one_for_none():
+    layer = LabelEmbedding(3, dim=5)
+    found = ops.convert_to_numpy(layer(np.array([2, -1, 0, 2, 1])))
+    (table,) = layer.get_weights()
+    assert table.shape == (4, 5)
+    np.testing.assert_allclose(found, table[[2, 3, 0, 2, 1]], rtol=1e-6)
+    assert 0.5 < table.std() < 1.5
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_patches_are_blocks_of_pixels(size):
+    """Channel `(row in the block, column in the block, channel)`, in this order."""
+    x = normal(2, 2 * size, 5 * size, 3)
+    blocks = x.reshape(2, 2, size, 5, size, 3).transpose(0, 1, 3, 2, 4, 5)
+    found = SpaceToDepth(size)(x)
+    np.testing.assert_array_equal(to_float32(found), blocks.reshape(2, 2, 5, -1))
+    np.testing.assert_array_equal(to_float32(DepthToSpace(size)(found)), x)
+
+
 @pytest.mark.parametrize(
     "cls, arguments",
     [
+        (LabelEmbedding, dict(num_classes=501, dim=4)),
+        (SpaceToDepth, dict(size=2)),
+        (DepthToSpace, dict(size=2)),
         (TimeEmbedding, dict(dim=12)),
         (GroupNormalization, dict(groups=2, epsilon=0.1)),
         (AttentionBlock, dict(units=8, norm_groups=2)),
@@ -272,7 +297,7 @@ def test_residual_block_drops_before_the_second_convolution_and_only_in_training
 )
 class TestSerialization:
     def inputs(self, layer, dtype="float32"):
-        if isinstance(layer, TimeEmbedding):
+        if isinstance(layer, TimeEmbedding | LabelEmbedding):
             return (np.array([3, 500]),)
         inputs = [ops.cast(normal(2, 4, 4, 8), dtype)]
         if isinstance(layer, ResidualBlock):

@@ -316,3 +316,19 @@ def test_flags_come_before_the_configuration(diffusion, flags, wanted):
         np.testing.assert_array_equal(found, column)
     config = Config(sampler="ddpm", sample_eta=0.5)
     assert choose_steps(config)[0] == {"sampler": "ddpm", "steps": None}
+
+
+def test_flags_follow_the_configured_noise_levels():
+    """Without Keras, the abar of the `GaussianDiffusion` that training uses."""
+    config = Config(
+        prediction_type="v_prediction",
+        schedule="cosine",
+        total_timesteps=60,
+        schedule_shift=0.5,
+        rescale_zero_terminal_snr=True,
+    )
+    _, plan = choose_steps(config, sampler="ddim", steps=7)
+    diffusion = GaussianDiffusion(**config.diffusion_arguments())
+    wanted = make_steps(diffusion, "ddim", 7)
+    for name in ("timesteps", "a", "b", "c", "sigma"):
+        np.testing.assert_array_equal(getattr(plan, name), getattr(wanted, name))

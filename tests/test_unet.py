@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.networks.layers import AttentionBlock
 from ddpm_keras.networks.unet import build_unet
@@ -106,6 +107,8 @@ def test_fresh_network_predicts_almost_nothing(make_tiny_unet, randomise):
         (dict(has_attention=(False, False)), 1, 1),
         (dict(interpolation="bilinear"), 1, 4),
         (dict(num_res_blocks=2, activation="relu", img_channels=2), 1, 6),
+        (dict(patch_size=2), 1, 4),
+        (dict(img_size=(6, 12), patch_size=3, img_channels=1), 1, 4),
     ],
     ids=str,
 )
@@ -129,9 +132,95 @@ def test_every_shape_works(
     names = [layer.name for layer in network.layers]
     assert sum(name.endswith("_downsample") for name in names) == downsamplings
     deepest = network.get_layer("middle_0_residual").output.shape[1:3]
-    assert deepest == (height // 2**downsamplings, width // 2**downsamplings)
+    factor = changes.get("patch_size", 1) * 2**downsamplings
+    assert deepest == (height // factor, width // factor)
     found = sum(isinstance(layer, AttentionBlock) for layer in network.layers)
     assert found == attentions
+
+
+def test_patches_become_channels_of_the_stem_and_the_head(make_tiny_unet):
+    plain, patched = make_tiny_unet(), make_tiny_unet(patch_size=2)
+    shapes = {w.path: tuple(w.shape) for w in plain.weights}
+    changed = {
+        w.path: tuple(w.shape)
+        for w in patched.weights
+        if shapes.get(w.path) != tuple(w.shape)
+    }
+    assert changed == {
+        "stem/kernel": (3, 3, 12, 8),
+        "head/kernel": (3, 3, 8, 12),
+        "head/bias": (12,),
+    }
+
+
+@pytest.mark.parametrize(
+    "options, paths",
+    [
+        (dict(num_classes=5), ["label_embedding/table"]),
+        (dict(augment=True), ["augment_dense/kernel"]),
+        (
+            dict(num_classes=5, augment=True),
+            ["label_embedding/table", "augment_dense/kernel"],
+        ),
+    ],
+    ids=str,
+)
+def test_further_inputs_add_these_weights_alone(make_tiny_unet, options, paths):
+    plain, conditional = make_tiny_unet(), make_tiny_unet(**options)
+    before, after = (
+        {w.path: tuple(w.shape) for w in network.weights}
+        for network in (plain, conditional)
+    )
+    assert after.keys() - before.keys() == set(paths)
+    assert after.items() >= before.items()
+
+
+def copy_shared_weights(network, source):
+    values = {w.path: w.numpy() for w in source.weights}
+    for weight in network.weights:
+        if weight.path in values:
+            weight.assign(values[weight.path])
+
+
+def test_zero_changes_change_nothing(make_tiny_unet, randomise):
+    plain = randomise(make_tiny_unet())
+    told = randomise(make_tiny_unet(augment=True), seed=1)
+    copy_shared_weights(told, plain)
+    image, t = images(2, 8, 8, 3), np.array([10, 500])
+    changes = np.zeros((2, AUGMENT_DIM), "float32")
+    found = ops.convert_to_numpy(told([image, t, changes]))
+    np.testing.assert_array_equal(found, predict(plain, image, t))
+    changes[1, 4] = 1.0
+    other = ops.convert_to_numpy(told([image, t, changes]))
+    np.testing.assert_allclose(other[0], found[0], atol=1e-6)
+    assert np.abs(other[1] - found[1]).max() > 1e-3
+
+
+def test_each_image_has_its_label(make_tiny_unet, randomise):
+    network = randomise(make_tiny_unet(num_classes=3))
+    image = np.repeat(images(1, 8, 8, 3), 4, axis=0)
+    labels = np.array([-1, 0, 2, 0])
+    found = ops.convert_to_numpy(network([image, np.full(4, 10), labels]))
+    np.testing.assert_allclose(found[1], found[3], atol=1e-6)
+    for k, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(found[k] - found[other]).max() > 1e-2
+
+
+def test_network_with_every_input_survives_saving(make_tiny_unet, randomise, tmp_path):
+    network = make_tiny_unet(
+        patch_size=2,
+        num_classes=3,
+        augment=True,
+        channel_multiplier=(1,),
+        has_attention=(False,),
+    )
+    randomise(network).save(tmp_path / "unet.keras")
+    loaded = keras.models.load_model(tmp_path / "unet.keras")
+    changes = images(2, AUGMENT_DIM)
+    inputs = [images(2, 8, 8, 3), np.array([10, 500]), np.array([-1, 2]), changes]
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(loaded(inputs)), ops.convert_to_numpy(network(inputs))
+    )
 
 
 def test_interpolations_differ(make_tiny_unet, randomise):

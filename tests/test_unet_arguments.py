@@ -29,6 +29,7 @@ VALID = dict(
         dict(img_size=np.int64(8)),
         dict(channel_multiplier=(1, 2, 2, 2), dropout=0.5, interpolation="bilinear"),
         dict(img_size=7, channel_multiplier=[3], has_attention=[True]),
+        dict(img_size=(48, 96), patch_size=6, num_classes=1, augment=True),
     ],
 )
 def test_accepts(arguments):
@@ -66,6 +67,10 @@ def test_accepts(arguments):
         (dict(dropout=1.0), "dropout"),
         (dict(dropout=float("nan")), "dropout"),
         (dict(interpolation="cubic"), "interpolation"),
+        (dict(patch_size=0), "patch_size"),
+        (dict(patch_size=2.0), "patch_size"),
+        (dict(patch_size=3), "img_size channel_multiplier patch_size"),
+        (dict(num_classes=0), "num_classes"),
     ],
     ids=str,
 )
@@ -85,4 +90,14 @@ def test_message_suggests_valid_sizes(img_size, side, valid):
     assert str(error.value) == (
         f"img_size must be a multiple of 8 for 4 levels; the valid {side} nearest to "
         f"{valid}. Received: img_size={img_size}, channel_multiplier=[1, 2, 4, 8]"
+    )
+
+
+def test_message_suggests_valid_sizes_for_patches():
+    with pytest.raises(ArgumentError) as error:
+        check_unet(**VALID | {"img_size": [64, 72], "patch_size": 2})
+    assert str(error.value) == (
+        "img_size must be a multiple of 16 for 4 levels of patches of 2x2; the valid "
+        "width nearest to 72 is 64 or 80. Received: img_size=[64, 72], "
+        "channel_multiplier=[1, 2, 4, 8], patch_size=2"
     )
