@@ -34,13 +34,18 @@ sys.exit(train(argv, output))  # as scripts do; hosts take leave of each other t
 TINY = """\
 dataset_name: petals
 num_images: 23
+class_labels: true
 validation_fraction: 0.2
+augment: 0.5
 img_size: 8
 batch_size: 4
 first_conv_channels: 8
+prediction_type: v_prediction
 total_timesteps: 20
+snr_gamma: 5.0
 learning_rate: 1e-3
 ema: 0.5
+ema_warmup_power: 0.75
 num_epochs: 2
 num_samples: 2
 seed: 6

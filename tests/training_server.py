@@ -14,17 +14,30 @@ import sys
 import keras
 
 from ddpm_keras import networks
+from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.cli.train import main as train_main
+from ddpm_keras.networks.layers import LabelEmbedding
 
 
-def build_convolution(img_size, img_channels, first_conv_channels, dropout, **others):
+def build_convolution(
+    img_size, img_channels, first_conv_channels, dropout, num_classes, augment, **others
+):
     image = keras.Input((img_size, img_size, img_channels), name="image_input")
     t = keras.Input((), dtype="int32", name="time_input")
+    inputs = [image, t]
     x = image + keras.layers.Rescaling(0.1)(keras.layers.Reshape((1, 1, 1))(t))
+    if num_classes is not None:
+        inputs.append(keras.Input((), dtype="int32", name="label_input"))
+        embedding = LabelEmbedding(num_classes, img_channels, name="label_embedding")
+        x = x + embedding(inputs[-1])[:, None, None, :]
+    if augment:
+        inputs.append(keras.Input((AUGMENT_DIM,), name="augment_input"))
+        told = keras.layers.Dense(img_channels, use_bias=False)(inputs[-1])
+        x = x + told[:, None, None, :]
     x = keras.layers.Conv2D(first_conv_channels, 3, padding="same")(x)
     x = keras.layers.Dropout(dropout)(x)
     x = keras.layers.Conv2D(img_channels, 3, padding="same")(x)
-    return keras.Model([image, t], x)
+    return keras.Model(inputs, x)
 
 
 def use_convolution():
