@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.metrics import distances
 from ddpm_keras.metrics.copies import memorisation
@@ -64,6 +65,46 @@ def test_copies_are_flagged_where_the_training_images_have_duplicates(images):
     assert found.copies == 1.0
     fresh = memorisation(training, flat(images[200:300]))
     assert fresh.copies == 0.0
+
+
+def over_shifts(image, other):
+    """The smallest distance of two images, in loops over shifts of two pixels."""
+    height, width = image.shape[:2]
+    middle = other[2:-2, 2:-2].astype(float)
+    return min(
+        np.linalg.norm(image[y : height - 4 + y, x : width - 4 + x] - middle)
+        for y in range(5)
+        for x in range(5)
+    )
+
+
+@pytest.mark.parametrize("num_training", [6, 40])  # fewer than candidates, and more
+def test_distances_of_images_agree_with_loops_over_shifts(monkeypatch, num_training):
+    monkeypatch.setattr(distances, "BLOCK", 7)
+    images = draw_flowers(num_training + 9, 24)
+    training, samples = images[:num_training], images[num_training:]
+    found = memorisation(training, samples)
+    for i, sample in enumerate(samples):
+        gaps = [over_shifts(sample, other) for other in training]
+        j = found.nearest[i]
+        assert found.distances[i] == pytest.approx(gaps[j], rel=1e-12)
+        assert gaps[j] == pytest.approx(min(gaps), rel=1e-12)
+        own = [over_shifts(training[j], o) for k, o in enumerate(training) if k != j]
+        assert found.ratios[i] == pytest.approx(gaps[j] / min(own), rel=1e-12)
+
+
+@pytest.mark.parametrize("mirrors", [False, True])
+@pytest.mark.parametrize("shift, share", [((1, -2), 1.0), ((0, 8), 0.0)])
+def test_shifted_copies_are_flagged(mirrors, shift, share):
+    training = draw_flowers(100, 24)
+    mirrored = training[:, :, ::-1]
+    copies = np.roll((mirrored if mirrors else training)[:30], shift, axis=(1, 2))
+    found = memorisation(training, copies, mirrored)
+    assert found.copies == share and found.copies_expected == 0.0
+    if share:
+        np.testing.assert_array_equal(found.nearest, np.arange(30))
+        np.testing.assert_array_equal(found.distances, 0.0)
+        assert (found.is_mirrored == mirrors).all()
 
 
 def test_mirrored_copies_are_flagged_where_training_mirrors(images):

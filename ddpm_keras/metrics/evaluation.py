@@ -119,7 +119,7 @@ def find_copies(training, samples, mirrored=None, seed=0):
     """
     sets = [images for images in (training, samples, mirrored) if images is not None]
     vectors = {
-        "pixels": [s.images.reshape(len(s), -1) for s in sets],
+        "pixels": [s.images for s in sets],
         "features": [s.features for s in sets],
     }
     findings = {space: memorisation(*v, seed=seed) for space, v in vectors.items()}
