@@ -92,6 +92,10 @@ class Denoiser:
         return self.network.get_layer("label_embedding").num_classes
 
     def __call__(self, x_t, t, labels=None):
+        # Keras refuses a mixture of arrays and tensors.
+        x_t, t = ops.convert_to_tensor(x_t), ops.convert_to_tensor(t)
+        if labels is not None:
+            labels = ops.convert_to_tensor(labels, "int32")
         inputs = network_inputs(self.network, x_t, t, labels)
         output = ops.cast(self.network(inputs, training=False), "float32")
         return self.diffusion.predict_start(output, x_t, t)
