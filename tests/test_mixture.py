@@ -84,7 +84,15 @@ def small_network():
     return keras.Model([image, t], layers.Dense(2)(x))
 
 
-@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+# The recipe's type in every run of the tests, the others with the slow ones.
+@pytest.mark.parametrize(
+    "prediction_type",
+    [
+        "epsilon",
+        pytest.param("v_prediction", marks=pytest.mark.slow),
+        pytest.param("sample", marks=pytest.mark.slow),
+    ],
+)
 def test_small_network_learns_the_data(prediction_type):
     """Its loss is close to the exact answer's, on the same timesteps and noise."""
     keras.utils.set_random_seed(0)
