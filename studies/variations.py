@@ -27,26 +27,27 @@ SEEDS = (0, 1)
 # After so few steps at 0.999, a quarter of the average would still be the initial
 # weights and hide every other change: all but the recipe itself have the warm-up.
 WARM = ("--ema_warmup_power", 0.75)
-VELOCITY = (*WARM, "--prediction_type", "v_prediction")
-COSINE = ("--schedule", "cosine")
 WEIGHTS = ("--snr_gamma", 5)
+COSINE = ("--schedule", "cosine")
 DECAY = ("--learning_rate_decay", "cosine")
-TOGETHER = (*VELOCITY, *COSINE, *WEIGHTS, *DECAY)
+V, SAMPLE = (("--prediction_type", name) for name in ("v_prediction", "sample"))
+TOGETHER = (*WARM, *V, *WEIGHTS, *COSINE, *DECAY)
 CHANGES = {
     "the recipe": (),
     "EMA warm-up": WARM,
-    "v prediction": VELOCITY,
-    "sample prediction": (*WARM, "--prediction_type", "sample"),
+    "v prediction": (*WARM, *V),
+    "sample prediction": (*WARM, *SAMPLE),
     "min-SNR weights": (*WARM, *WEIGHTS),
     "cosine schedule": (*WARM, *COSINE),
     "rate decay": (*WARM, *DECAY),
     "augmentation": (*WARM, "--augment", 0.12),
-    "v, min-SNR": (*VELOCITY, *WEIGHTS),
-    "v, min-SNR, cosine": (*VELOCITY, *WEIGHTS, *COSINE),
+    "v prediction and min-SNR": (*WARM, *V, *WEIGHTS),
     "together": TOGETHER,
-    "together, zero SNR": (*TOGETHER, "--rescale_zero_terminal_snr", "true"),
+    # The last of two equal flags counts.
+    "together, sample prediction": (*TOGETHER, *SAMPLE),
+    "together, no min-SNR": (*WARM, *V, *COSINE, *DECAY),
     "together, shift 0.5": (*TOGETHER, "--schedule_shift", 0.5),
-    "together, augmented": (*TOGETHER, "--augment", 0.12),
+    "together, augmentation": (*TOGETHER, "--augment", 0.12),
 }
 MEASURES = (
     *("--metrics", "kid", "--features", "efficientnet-lite0"),
@@ -55,7 +56,7 @@ MEASURES = (
 FEW_STEPS = ("--sampler", "dpmpp", "--steps", 20, "--eta", 0)
 ALL_STEPS = ("--sampler", "ddpm", "--steps", 1000)
 # Those whose few steps are compared with all steps.
-COMPARED = ("the recipe", "together")
+COMPARED = ("the recipe", "together", "together, sample prediction")
 
 
 def main():

@@ -106,7 +106,9 @@ def test_gradients_are_accumulated():
     np.testing.assert_allclose(second, [-1.5, -4.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def test_mixed_precision_trains_like_float32(precision):
     images = draw_flowers(8, 8).astype("float32") / 127.5 - 1.0
 

@@ -413,6 +413,14 @@ def test_labels_are_sampled_by_frequency_and_classified(labelled):
     assert not errors  # another scale: sampled anew
 
 
+def test_copies_are_counted_by_class(labelled, monkeypatch):
+    monkeypatch.setattr("ddpm_keras.cli.evaluate.COPY_RATIO", np.inf)  # all are
+    evaluate(f"{labelled} --metrics nn --out copies_by_class")
+    counts = metrics_of("copies_by_class")["protocol"]["nn"]["copies_by_class"]
+    assert sum(counts.values()) == 12
+    assert set(counts) <= {"round", "pointed", "notched", "narrow"}
+
+
 def test_weights_without_classes_have_no_label_accuracy():
     _, errors = evaluate(f"{FAST} --metrics labels --out none", status=2)
     assert "--metrics: labels cannot be measured: these weights know no cl" in errors

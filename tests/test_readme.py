@@ -1,7 +1,10 @@
 """Commands and links in the documents are valid, and the README's commands run."""
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -47,16 +50,22 @@ ALL_COMMANDS = sorted(
 def flags():
     """The words in the `--help` of each script that is named."""
     scripts = {w for line in ALL_COMMANDS for w in line.split() if w.endswith(".py")}
-    return {
-        script: subprocess.run(
-            [sys.executable, ROOT / script, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for script in scripts
-        if not script.startswith("tests/")
-    }
+    return {s: help_of(s) for s in scripts if not s.startswith("tests/")}
+
+
+def help_of(script):
+    """What a script prints for `--help`, in this process, which has loaded Keras."""
+    output = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        pytest.raises(SystemExit) as ended,
+    ):
+        patch.setattr(sys, "argv", [script, "--help"])
+        patch.syspath_prepend((ROOT / script).parent)
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert not ended.value.code
+    return output.getvalue()
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)

@@ -153,7 +153,7 @@ def wait_for(condition, seconds=60):
 # Killed.
 
 
-@times(10, 50)
+@times(5, 50)
 def test_killed_runs_end_as_if_never_killed(server, whole, tmp_path, times):
     start = time.monotonic()
     server.train(tmp_path / "timed", "--save_every", 1)
@@ -196,7 +196,7 @@ def start_and_wait_for_step(server, folder, step, *flags):
     return process
 
 
-@times(4, 20)
+@times(3, 20)
 def test_sigterm_saves_and_prints_how_to_resume(server, whole, tmp_path, times):
     for k in range(times):
         folder = tmp_path / str(k)

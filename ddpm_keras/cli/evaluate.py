@@ -13,6 +13,7 @@ import hashlib
 import json
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,7 @@ from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, warn
 from ddpm_keras.labels import random_labels
 from ddpm_keras.metrics import METRICS
+from ddpm_keras.metrics.copies import COPY_RATIO
 from ddpm_keras.metrics.evaluation import (
     ImageSet,
     Result,
@@ -268,6 +270,11 @@ class Evaluation:
             "training_images": len(training),
             "mirrored_too": mirrored is not None,
         }
+        if self.labels is not None:
+            names = self.denoiser.config.class_names
+            copied = self.labels[pairs["pixels"].ratios < COPY_RATIO]
+            counts = Counter(names[label] for label in copied)
+            self.findings.protocol["nn"]["copies_by_class"] = dict(counts)
         pictures = (samples.images, training.images, pairs)
         self.findings.pictures["closest_pairs.png"] = pictures
 
