@@ -71,7 +71,7 @@ def test_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
 
     # The number of pictures of each cell that shows any.
     shown = [pictures(cell) for cell in notebook.cells if cell.cell_type == "code"]
-    assert [len(images) for images in shown if images] == [1, 1, 1, 3, 1, 1, 1]
+    assert [len(images) for images in shown if images] == [1, 1, 1, 3, 1, 1, 1, 1]
     for image in sum(shown, []):
         assert np.asarray(image.convert("L")).std() > 10  # neither blank nor one colour
     film = shown[-2][0]
