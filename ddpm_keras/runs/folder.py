@@ -73,8 +73,9 @@ def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
         print(f"changed: {', '.join(changed.values())}")
     if "num_epochs" in changed and config.learning_rate_decay != "none":
         print(
-            f"learning_rate_decay: the rate goes on at its place on the {config.learning_rate_decay} "
-            f"curve that ends after epoch {config.num_epochs}"
+            "learning_rate_decay: the rate goes on at its place on the "
+            f"{config.learning_rate_decay} curve that ends after epoch "
+            f"{config.num_epochs}"
         )
     return folder
 

@@ -141,7 +141,8 @@ class Run:
                 checkpoints.save(last=True)
                 print(
                     f"stopped: after step {checkpoints.step:,} of {self.last_step:,}; "
-                    f"resume with: ddpm-train --run-dir {shlex.quote(str(self.folder))} --resume"
+                    "resume with: ddpm-train --run-dir "
+                    f"{shlex.quote(str(self.folder))} --resume"
                 )
                 return stopped.status
         print(f"weights: {self.folder / RUN_WEIGHTS}")

@@ -1,0 +1,1 @@
+"""Training runs: their folder, checkpoints, log and report."""
