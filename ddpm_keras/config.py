@@ -15,6 +15,7 @@ from annotated_types import Predicate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm_keras.errors import InputError, nearest, require, short
+from ddpm_keras.labels import MAX_CLASSES
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.networks.unet_arguments import INTERPOLATIONS, height_and_width
 from ddpm_keras.plain_yaml import (
@@ -30,8 +31,6 @@ from ddpm_keras.schedules import (
     check_noise_levels,
     noise_levels,
 )
-
-MAX_CLASSES = 10_000
 
 
 class Takes(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from ddpm_keras.errors import nearest, require, short
 
 NO_LABEL = -1
+MAX_CLASSES = 10_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

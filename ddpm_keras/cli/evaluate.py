@@ -114,10 +114,8 @@ class Evaluation:
         self.metrics = metrics = args.metrics
         self.mirrors = data_config.random_flip
         self.options, self.plan = steps_from(args, config)
-        self.guidance, found_guide = (
-            read_guidance(args, config),
-            find_guide(args, config),
-        )
+        self.guidance = read_guidance(args, config)
+        found_guide = find_guide(args, config)
         self.denoiser = Denoiser.from_weights(weights, config)
         self.guide = Denoiser.from_weights(*found_guide) if found_guide else None
         self.training, self.held_out = load_real(args, data_config, config.class_names)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_keras.errors import InputError, short
+from ddpm_keras.labels import MAX_CLASSES
 
-MAX_CLASSES = 10_000
 MAX_NAME_LENGTH = 200  # characters
 # Written by the data set tools of StyleGAN and EDM (github.com/NVlabs/edm).
 DATASET_JSON = "dataset.json"

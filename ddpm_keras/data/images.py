@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ddpm_keras.labels import NO_LABEL
+
 BLOCK = 4096  # images hashed at a time
 
 
@@ -47,9 +49,9 @@ class Images:
         )
 
     def with_names(self, names):
-        """Number the classes as in another list of names; -1 for names not in it."""
+        """Number the classes as in another list; `NO_LABEL` for names not in it."""
         number = {name: label for label, name in enumerate(names)}
-        table = np.array([number.get(name, -1) for name in self.names], "int32")
+        table = np.array([number.get(name, NO_LABEL) for name in self.names], "int32")
         return dataclasses.replace(self, labels=table[self.labels], names=tuple(names))
 
     def digest(self, indices):
