@@ -3,24 +3,28 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`, which replaces it at the end.
+    """Yield the path of a temporary file, which replaces `path` at the end.
 
-    Missing folders are created. When the block fails, `path` stays as it was.
+    Missing folders are created. When the block fails, `path` stays as it was. The file
+    is in a new folder beside `path` that only this user may open, so that in a shared
+    folder nobody can put a link in its place.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    folder = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
+        temporary = Path(folder, path.name)
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def can_be_written(path: str | Path) -> bool:

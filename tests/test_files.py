@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import stat
 
 import pytest
 
@@ -33,12 +34,36 @@ def test_folders_are_made(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_temporary_file_is_in_the_same_folder_and_hidden(tmp_path):
+def test_temporary_file_is_in_a_hidden_folder_of_this_user_beside_the_file(tmp_path):
     # Only within a file system is a replacement one step.
     with written_whole(tmp_path / "a.png") as temporary:
         temporary.touch()
-        assert temporary.parent == tmp_path
-        assert temporary.name.startswith(".")
+        folder = temporary.parent
+        assert folder.parent == tmp_path and folder.name.startswith(".a.png.")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        with written_whole(tmp_path / "a.png") as another:
+            another.touch()
+            assert another.parent != folder
+
+
+@pytest.mark.parametrize("name", [".a.png.tmp", f".a.png.{os.getpid()}.tmp"])
+def test_links_in_a_shared_folder_are_not_followed(tmp_path, name):
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    for link in (tmp_path / name, tmp_path / "a.png"):
+        link.symlink_to(mine)
+    with written_whole(tmp_path / "a.png") as temporary:
+        temporary.write_text("new")
+    assert mine.read_text() == "precious"
+    assert (tmp_path / "a.png").read_text() == "new"
+
+
+def test_rights_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    with written_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])

@@ -49,11 +49,8 @@ def save_hdf5(network: keras.Model, path: str | Path) -> None:
         _reserve(temporary, sum(w.numpy().nbytes + 4096 for w in network.weights))
         # Keras requires this ending.
         named_for_keras = temporary.with_suffix(".weights.h5")
-        try:
-            network.save_weights(named_for_keras)
-            os.replace(named_for_keras, temporary)
-        finally:
-            named_for_keras.unlink(missing_ok=True)
+        network.save_weights(named_for_keras)
+        os.replace(named_for_keras, temporary)
 
 
 def _reserve(path: Path, size: int) -> None:
