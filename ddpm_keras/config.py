@@ -24,7 +24,7 @@ from ddpm_keras.plain_yaml import (
     read_mapping,
     read_value,
 )
-from ddpm_keras.samplers import SAMPLERS, default_steps_text
+from ddpm_keras.samplers import MAX_SEED, SAMPLERS, default_steps_text
 from ddpm_keras.schedules import (
     PREDICTION_TYPES,
     SCHEDULES,
@@ -49,7 +49,9 @@ Counts = Annotated[list[AtLeast1], Takes("LIST", "a list of integers, 1 or more 
 SixteenOrMore = Annotated[int, Field(ge=16), Takes("N", "an integer, 16 or more")]
 # Not Literal[1, 3], for which true is 1.
 OneOrThree = Annotated[int, Predicate(lambda n: n in (1, 3)), Takes("N", "1 or 3")]
-Seed = Annotated[int, Field(ge=0, lt=2**31), Takes("N", "an integer, 0 to 2147483647")]
+Seed = Annotated[
+    int, Field(ge=0, le=MAX_SEED), Takes("N", f"an integer, 0 to {MAX_SEED}")
+]
 ImageSize = Annotated[
     AtLeast1 | Annotated[list[AtLeast1], Field(min_length=2, max_length=2)],
     Takes("SIZE", "an integer, 1 or more, or [height, width]"),
@@ -261,9 +263,9 @@ class Config(BaseModel):
         )
         self._require(
             ["seed", "num_samples", "eval_images"],
-            self.seed + max(self.num_samples, self.eval_images) <= 2**31,
-            "seed, from which those of the samples count up, must end below "
-            "2147483648.",
+            self.seed + max(self.num_samples, self.eval_images) <= MAX_SEED + 1,
+            "seed, from which those of the samples count up, must end at "
+            f"{MAX_SEED} or before.",
         )
         self._require(
             ["dataset_name", "data_dir"],

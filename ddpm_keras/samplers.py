@@ -28,6 +28,8 @@ from ddpm_keras.schedules import posterior, signal_to_noise
 # the network takes the noise for a clean image.
 SPACINGS = {"trailing": 1, "leading": 2}
 VARIANCES = ("posterior", "beta")
+# Keras on TensorFlow takes seeds modulo the next number: higher ones would repeat.
+MAX_SEED = 2**31 - 3
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import require
 from ddpm_keras.guidance import Guided
 from ddpm_keras.labels import check_guidance, guided_steps, make_labels
-from ddpm_keras.samplers import make_steps
+from ddpm_keras.samplers import MAX_SEED, make_steps
 
 
 class ReverseProcess:
@@ -50,7 +50,7 @@ class ReverseProcess:
         """Draw the noise x_T that images start from.
 
         Args:
-            seeds: One int per image, 0 to 2**31 - 1.
+            seeds: One int per image, 0 to `samplers.MAX_SEED`.
 
         Returns:
             A float32 tensor of shape `(len(seeds), height, width, channels)`.
@@ -108,9 +108,9 @@ class ReverseProcess:
             batch_size=batch_size,
         )
         require(
-            isinstance(seed, Integral) and 0 <= seed <= 2**31 - num_images,
+            isinstance(seed, Integral) and 0 <= seed <= MAX_SEED + 1 - num_images,
             "`seed`, that of the first image, must be an integer, 0 or more, and the "
-            "last image's at most 2**31 - 1.",
+            f"last image's at most {MAX_SEED}.",
             seed=seed,
         )
         plan = make_steps(self.diffusion, sampler, steps, **options)
@@ -144,7 +144,7 @@ class ReverseProcess:
 
         Args:
             plan: The `Steps` of a sampler, see `samplers.make_steps`.
-            seeds: One int per image, 0 to 2**31 - 1.
+            seeds: One int per image, 0 to `samplers.MAX_SEED`.
             start: A function from places in `seeds`, an int array of shape `(n,)`, to
                 the images to start from, of shape `(n, height, width, channels)`.
                 Default: the noise of the seeds.
@@ -201,7 +201,7 @@ class ReverseProcess:
 
         Args:
             plan: The `Steps` of a sampler, see `samplers.make_steps`.
-            seeds: One int per image, 0 to 2**31 - 1.
+            seeds: One int per image, 0 to `samplers.MAX_SEED`.
             x: Images to start from, of shape `(len(seeds), height, width, channels)`.
                 Default: the noise of the seeds.
             clip_denoised: Whether the predicted clean images are clipped to the

@@ -353,7 +353,7 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
         ),
         ("--weights run --num-images 5 --metrics prdc", "--num-images: prdc needs 6"),
         (f"{FAST} --bpd-images 0", "--bpd-images: must be 1 to 100000; received 0"),
-        (f"{FAST} --seed -1", "--seed: must be 0 to 2147483636, for 12 images"),
+        (f"{FAST} --seed -1", "--seed: must be 0 to 2147483634, for 12 images"),
         (f"{FAST} --steps 7", "--steps: `steps` must be a whole number from 1"),
         (f"{FAST} --steps 0", "--steps: `steps` must be a whole number from 1"),
         (f"{FAST} --out done", "--out: done/metrics.json exists; name another folder"),

@@ -239,7 +239,7 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ("--weights run --num-images -3", "--num-images: "),
         ("--weights run --num-images x", "argument --num-images: invalid int"),
         ("--weights run --seed -1", "--seed"),
-        ("--weights run --seed 2147483647 --num-images 2", "--seed"),
+        ("--weights run --seed 2147483645 --num-images 2", "--seed"),
         ("--weights run --seed 1.5", "argument --seed: invalid int"),
         ("--weights run --steps 0", "1 to 20, the timesteps"),
         ("--weights run --steps 21", "1 to 20, the timesteps"),

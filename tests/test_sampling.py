@@ -8,7 +8,7 @@ from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError
-from ddpm_keras.samplers import Steps, make_steps
+from ddpm_keras.samplers import MAX_SEED, Steps, make_steps
 from ddpm_keras.sampling import ReverseProcess
 
 OPTIONS = dict(sampler="ddpm", verbose=0)
@@ -131,9 +131,14 @@ def test_noise_is_standard_normal_and_new_in_every_image_and_step(process):
     assert np.abs(correlations).max() < 6 / np.sqrt(192)
 
 
+def test_the_highest_seed_has_noise_of_its_own(process):
+    noise = ops.convert_to_numpy(process.noise(np.array([MAX_SEED, 0, 1, 2])))
+    assert len(np.unique(noise.reshape(4, -1), axis=0)) == 4
+
+
 def test_noise_of_a_seed_and_step_is_always_the_same(process):
-    few = [x for _, x, _ in process.run(noise_plan(3), np.array([5, 2**31 - 1]))]
-    many = [x for _, x, _ in process.run(noise_plan(4), np.array([1, 2**31 - 1, 5]))]
+    few = [x for _, x, _ in process.run(noise_plan(3), np.array([5, MAX_SEED]))]
+    many = [x for _, x, _ in process.run(noise_plan(4), np.array([1, MAX_SEED, 5]))]
     for step in range(3):
         found, expected = (ops.convert_to_numpy(x[step]) for x in (few, many))
         np.testing.assert_array_equal(found[[1, 0]], expected[[1, 2]])
@@ -256,7 +261,7 @@ def test_more_images_of_the_same_batch_size_compile_nothing():
         (dict(steps=13), "steps"),
         (dict(seed=None), "seed"),
         (dict(seed=-1), "seed"),
-        (dict(seed=2**31 - 15), "seed"),
+        (dict(seed=MAX_SEED - 14), "seed"),
     ],
 )
 def test_invalid_arguments_are_named(process, arguments, keys):

@@ -8,10 +8,15 @@ from typing import Any
 from ddpm_keras.cli.command import new_parser, one_of
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError, unknown
-from ddpm_keras.samplers import SAMPLERS, Steps, choose_steps, default_steps_text
+from ddpm_keras.samplers import (
+    MAX_SEED,
+    SAMPLERS,
+    Steps,
+    choose_steps,
+    default_steps_text,
+)
 from ddpm_keras.weights import find_weights, read_config
 
-MAX_SEED = 2**31 - 1
 PACKAGE = Path(__file__).parents[1]
 
 

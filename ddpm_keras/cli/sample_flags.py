@@ -8,7 +8,6 @@ import numpy as np
 
 from ddpm_keras.cli.command import parse_args
 from ddpm_keras.cli.flags import (
-    MAX_SEED,
     add_name,
     add_number,
     add_sampler_flags,
@@ -18,7 +17,7 @@ from ddpm_keras.cli.flags import (
 from ddpm_keras.cli.guidance_flags import add_guidance_flags
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written
-from ddpm_keras.samplers import SPACINGS, VARIANCES
+from ddpm_keras.samplers import MAX_SEED, SPACINGS, VARIANCES
 
 MAX_SEEDS = 1_000_000
 MAX_GRID_IMAGES = 4096
@@ -147,7 +146,7 @@ def parse_seeds(text: str) -> np.ndarray:
 
     Raises:
         InputError: When it is no such list, names more than a million seeds, or one
-            above 2**31 - 1.
+            above `MAX_SEED`.
     """
     try:
         pairs = [part.split("-", 1) for part in text.split(",")]
