@@ -409,7 +409,10 @@ def _describe(
     value = values[key]
     shown = repr(value) if isinstance(value, str) else _show(value)
     name = "" if places[key] == f"--{key}" else f"{key} "
-    return f"{places[key]}: {name}must be {_takes(key).words}; received {short(shown)}"
+    words = _takes(key).words
+    if first["type"] == "string_unicode":
+        words = "text in UTF-8"
+    return f"{places[key]}: {name}must be {words}; received {short(shown)}"
 
 
 def _takes(key: str) -> Takes:

@@ -2,7 +2,7 @@
 
 import sys
 
-from ddpm_keras.cli.convert import main
+from ddpm_keras.cli.start import convert
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(convert())

@@ -2,7 +2,7 @@
 
 import sys
 
-from ddpm_keras.cli.evaluate import main
+from ddpm_keras.cli.start import evaluate
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(evaluate())

@@ -161,5 +161,7 @@ def test_entry_points_are_callable():
     }
     for name, place in commands.items():
         module, _, function = place.partition(":")
-        assert module == f"ddpm_keras.cli.{name.removeprefix('ddpm-')}"
-        assert callable(getattr(importlib.import_module(module), function))
+        assert function == name.removeprefix("ddpm-")
+        start = getattr(importlib.import_module(module), function)
+        main = importlib.import_module(f"ddpm_keras.cli.{function}").main
+        assert start.args == (function,) and callable(main)

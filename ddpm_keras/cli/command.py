@@ -2,15 +2,21 @@
 
 import argparse
 import functools
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from ddpm_keras.cli.interrupts import handling_interrupts
+from ddpm_keras.cli.output import guarded_output
 from ddpm_keras.errors import InputError, RunError, nearest, unknown
 
 Main = Callable[[Sequence[str] | None], int | None]
+
+# What to install for each backend of Keras.
+BACKENDS = {"tensorflow": "tensorflow", "jax": "ddpm_keras[jax]", "torch": "torch"}
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:
@@ -61,23 +67,52 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
 def command(main: Main) -> Callable[[Sequence[str] | None], int]:
     """Decorate a `main` so that it returns an exit status.
 
-    `InputError` (2), `RunError` and `OSError` (1) and Ctrl-C (130) print one line on
-    stderr, after the traceback of the error with `--debug`. Any other exception is a
-    bug and propagates.
+    `InputError` (2), `RunError` and `OSError` (1) print one line on stderr, after the
+    traceback of the error with `--debug`. Ctrl-C (130) prints nothing. Any other
+    exception is a bug and propagates. Output that fails stops nothing.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
-        try:
-            return main(argv) or 0
-        except (InputError, RunError, OSError) as error:
-            if "--debug" in (sys.argv[1:] if argv is None else argv):
-                traceback.print_exc()
-            # A message may quote a path, and a path may hold a line break.
-            print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-            return 2 if isinstance(error, InputError) else 1
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        interrupts: list[int] = []
+
+        def interrupt(number: int, frame: Any) -> NoReturn:
+            interrupts.append(number)
+            raise KeyboardInterrupt
+
+        with guarded_output(), handling_interrupts(interrupt):
+            try:
+                return main(argv) or 0
+            except BaseException as error:
+                # A module that is being loaded may turn Ctrl-C into any other error.
+                if interrupts or isinstance(error, KeyboardInterrupt):
+                    return 130
+                if not isinstance(error, (InputError, RunError, OSError)):
+                    raise
+                if "--debug" in (sys.argv[1:] if argv is None else argv):
+                    traceback.print_exc()
+                # A message may quote a path, and a path may hold a line break.
+                print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+                return 2 if isinstance(error, InputError) else 1
 
     return run
+
+
+def import_keras() -> None:
+    """Import Keras, which takes seconds: check the flags before.
+
+    Raises:
+        InputError: When its backend is unknown or not installed.
+    """
+    name = os.environ.get("KERAS_BACKEND") or ""
+    if name and name not in BACKENDS:
+        raise InputError(f"KERAS_BACKEND: {unknown(name, BACKENDS)}")
+    try:
+        import keras  # noqa: F401
+    except (ImportError, ValueError) as error:
+        place = f"KERAS_BACKEND={name}" if name else "keras"
+        package = BACKENDS.get(name, "ddpm_keras")
+        raise InputError(
+            f"{place}: cannot be loaded ({error}); run pip install {package}, or set "
+            f"KERAS_BACKEND to one of {', '.join(BACKENDS)}"
+        ) from error

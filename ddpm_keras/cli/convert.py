@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm_keras.cli.command import command, parse_args
+from ddpm_keras.cli.command import command, import_keras, parse_args
 from ddpm_keras.cli.flags import weights_and_config, weights_parser
 from ddpm_keras.errors import InputError
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out)
     weights, config = weights_and_config(args)
 
-    # These import Keras, which takes seconds: report mistakes in the flags first.
+    import_keras()
     from ddpm_keras.weights import load_network, read_training_images, save_weights
     from ddpm_keras.weights.keras3 import save_hdf5
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddpm_keras import __version__
-from ddpm_keras.cli.command import command
+from ddpm_keras.cli.command import command, import_keras
 from ddpm_keras.cli.evaluate_flags import (
     choose_features,
     leave_out_labels,
@@ -60,7 +60,8 @@ from ddpm_keras.runs.folder import CONFIG
 if TYPE_CHECKING:
     from ddpm_keras.weights import TrainingImages
 
-VERBOSE = 1 if sys.stdout.isatty() else 2  # 2: print a progress bar only when full
+# 2: print a progress bar only when full
+VERBOSE = 1 if sys.stdout and sys.stdout.isatty() else 2
 
 
 @command
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     leave_out_labels(args, config)
     data_config = choose_data(args, config)
 
-    # This imports Keras, which takes seconds: report mistakes in the flags first.
+    import_keras()
     from ddpm_keras.runs.report import write_report
 
     evaluation = Evaluation(args, weights, config, data_config)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_keras.cli.command import command
+from ddpm_keras.cli.command import command, import_keras
 from ddpm_keras.cli.flags import steps_from, weights_and_config
 from ddpm_keras.cli.guidance_flags import (
     describe_guidance,
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     guidance = read_guidance(args, config)
     found_guide = find_guide(args, config)
 
-    # These import Keras, which takes seconds: report mistakes in the flags first.
+    import_keras()
     from ddpm_keras.denoiser import Denoiser
     from ddpm_keras.sampling import ReverseProcess
     from ddpm_keras.weights import fingerprint

@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm_keras.cli.command import command, new_parser, parse_args
+from ddpm_keras.cli.command import command, import_keras, new_parser, parse_args
 from ddpm_keras.cli.flags import find_config, shipped_configs
 from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
 from ddpm_keras.data import check_data_set
@@ -40,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             find_weights(config.initial_weights)
         folder = make_run_folder(config, args.config.stem, args.run_dir)
 
-    # These import Keras, which takes seconds: report mistakes in the flags first.
-    from ddpm_keras.runs.checkpoint import lock
-    from ddpm_keras.runs.train import train
-
     try:
+        import_keras()
+        from ddpm_keras.runs.checkpoint import lock
+        from ddpm_keras.runs.train import train
+
         with lock(folder):
             return train(config, folder)
     finally:

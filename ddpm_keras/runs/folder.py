@@ -92,7 +92,7 @@ def write_config(folder: Path, config: Config) -> None:
     """Write a run's configuration, or raise an `InputError` when that is impossible."""
     try:
         with written_whole(folder / CONFIG) as file:
-            file.write_text(config.to_yaml())
+            file.write_text(config.to_yaml(), encoding="utf-8")
     except OSError as error:
         raise _not_writable(error) from error
 

@@ -1,4 +1,4 @@
-"""Orderly stops on Ctrl-C and SIGTERM, between two steps, without losing work."""
+"""Orderly stops by a signal, between two steps, without losing work."""
 
 import contextlib
 import os
@@ -7,6 +7,12 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import Self
+
+# Ctrl-C and `kill`; a closed terminal or lost connection; schedulers' warnings that the
+# time is up. Not every system has all of them.
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+# People send these again when they cannot wait. The others come again by themselves.
+AT_ONCE = ("SIGINT", "SIGTERM")
 
 
 class Stopped(Exception):
@@ -18,21 +24,25 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Context manager that records a first signal; a second ends the process at once.
+    """Context manager that records the first signal that asks the process to stop.
 
-    Work within it calls `check` where it can stop. Within `stoppable`, a signal stops
-    it anywhere.
+    A second Ctrl-C or SIGTERM ends the process at once. Work within it calls `check`
+    where it can stop. Within `stoppable`, a signal stops it anywhere.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._received: set[str] = set()
         self._anywhere = False
 
     def __enter__(self) -> Self:
-        self._before = {
-            number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._before = {}
+        for name in STOPS:
+            number = getattr(signal, name, None)
+            # Under nohup, a run goes on when the terminal is closed.
+            ignored = name == "SIGHUP" and number and _is_ignored(number)
+            if number is not None and not ignored:
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,10 +65,20 @@ class StopSignal:
             self._anywhere = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
-            os._exit(128 + number)
-        self.number = number
         name = signal.Signals(number).name
-        print(f"\n{name}: stopping; a second one stops at once", file=sys.stderr)
+        if name in AT_ONCE and name in self._received:
+            os._exit(128 + number)
+        self._received.add(name)
+        if self.number is not None:
+            return
+        self.number = number
+        hint = "; a second one stops at once" if name in AT_ONCE else ""
+        # It may come in the midst of another print, which then cannot be entered.
+        with contextlib.suppress(OSError, RuntimeError):
+            print(f"\n{name}: stopping{hint}", file=sys.stderr)
         if self._anywhere:
             self.check()
+
+
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
