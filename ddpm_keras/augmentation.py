@@ -11,9 +11,6 @@ import math
 import keras
 from keras import ops
 
-# Length of the vector: flips 2, quarter turns 2, scale 1, rotation 2, anisotropy 2,
-# shift 2.
-AUGMENT_DIM = 11
 # Numbers that `augment` needs for each image.
 NUM_UNIFORM, NUM_NORMAL = 12, 4
 

@@ -43,6 +43,9 @@ class Takes(NamedTuple):
 # Each rule stands beside its words.
 AtLeast1 = Annotated[int, Field(ge=1)]
 Count = Annotated[AtLeast1, Takes("N", "an integer, 1 or more")]
+Timesteps = Annotated[
+    int, Field(ge=1, le=1_000_000), Takes("N", "an integer, 1 to 1000000")
+]
 CountOrZero = Annotated[int, Field(ge=0), Takes("N", "an integer, 0 or more")]
 CountOrNone = Annotated[AtLeast1 | None, Takes("N", "an integer, 1 or more, or null")]
 Counts = Annotated[list[AtLeast1], Takes("LIST", "a list of integers, 1 or more each")]
@@ -66,7 +69,10 @@ Share = Annotated[
 Fraction = Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")]
 Switch = Annotated[bool, Takes("BOOL", "true or false")]
 Switches = Annotated[list[bool], Takes("LIST", "a list of true and false")]
-Text = Annotated[str, Field(min_length=1, max_length=MAX_VALUE_LENGTH)]
+# No path may hold a zero byte.
+Text = Annotated[
+    str, Field(min_length=1, max_length=MAX_VALUE_LENGTH, pattern=r"^[^\x00]+$")
+]
 Texts = Annotated[list[Text], Field(min_length=1), Takes("LIST", "a list of names")]
 TextsOrNone = Annotated[
     Annotated[list[Text], Field(min_length=1, max_length=MAX_CLASSES)] | None,
@@ -158,7 +164,7 @@ class Config(BaseModel):
     # Diffusion.
     prediction_type: Literal[*PREDICTION_TYPES] = "epsilon"
     """what the network outputs: the noise, the velocity or the clean image"""
-    total_timesteps: Count = 1000
+    total_timesteps: Timesteps = 1000
     """noise steps of the process"""
     schedule: Literal[*SCHEDULES] = "linear"
     """how the noise variance grows; beta_* are for linear"""
@@ -266,11 +272,6 @@ class Config(BaseModel):
             self.seed + max(self.num_samples, self.eval_images) <= MAX_SEED + 1,
             "seed, from which those of the samples count up, must end at "
             f"{MAX_SEED} or before.",
-        )
-        self._require(
-            ["dataset_name", "data_dir"],
-            self.dataset_name != "folder" or self.data_dir is not None,
-            "dataset_name 'folder' needs data_dir, the folder of the images.",
         )
         self._require(
             ["class_names", "class_labels"],

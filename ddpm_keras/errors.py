@@ -42,9 +42,30 @@ def short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def printable(text: str) -> str:
+    """Make a text one line that is safe to print: a file may have written it.
+
+    Line breaks become spaces. Other characters that move the cursor, set colours or
+    are no characters at all, as in a path that is not UTF-8, are written as `\\x1b`.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in " ".join(text.splitlines())
+    )
+
+
 def warn(text: str) -> None:
     """Print a warning as one line on stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {printable(text)}", file=sys.stderr)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, NumPy or any backend is a lack of memory."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        bool(names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"})
+        or "RESOURCE_EXHAUSTED" in str(error)  # JAX has a `RuntimeError` for all
+    )
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:

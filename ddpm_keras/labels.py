@@ -175,7 +175,7 @@ def _read_label(word, names):
     lower = [name.casefold() for name in names]
     if word.casefold() in lower:
         return lower.index(word.casefold())
-    if word.isdecimal() and int(word) < len(names):
+    if word.isdecimal() and len(word) < 10 and int(word) < len(names):
         return int(word)
     near = nearest(word.casefold(), lower)
     hint = f"did you mean {names[lower.index(near)]!r}?" if near else "none is similar"

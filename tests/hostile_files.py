@@ -85,6 +85,36 @@ def header(path, text):
     return "damaged"
 
 
+def array(dtype="F32", shape=(8,), start=0, end=32):
+    entry = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    return json.dumps(entry)
+
+
+def repeated_array(path, good):
+    return header(path, f'{{"a":{array()},"a":{array(start=32, end=64)}}}')
+
+
+def gap_between_arrays(path, good):
+    second = array(shape=[7], start=36, end=64)
+    return header(path, f'{{"a":{array()},"b":{second}}}')
+
+
+def bytes_after_the_arrays(path, good):
+    return header(path, f'{{"a":{array()}}}')
+
+
+def sizes_that_are_no_numbers(path, good):
+    return header(path, f'{{"a":{array(shape=[True, 16.0], end=64)}}}')
+
+
+def negative_sizes(path, good):
+    return header(path, f'{{"a":{array(shape=[-4, -4], end=64)}}}')
+
+
+def list_in_place_of_a_header(path, good):
+    return header(path, "{".replace("{", '{"__metadata__":[1]}'))
+
+
 def overlapping_arrays(path, good):
     one = '{"dtype":"F32","shape":[8],"data_offsets":[0,32]}'
     return header(path, f'{{"a":{one},"b":{one}}}')
@@ -120,7 +150,7 @@ def name_for_the_terminal(path, good):
     resaved(path, good, "\x1b[2J" + "x" * 99, np.zeros(1, "f4"))
     return (
         "weights of another network, 1 array differs: "
-        f"'\\x1b[2J{'x' * 49}... is (1,), not wanted"
+        f"\\x1b[2J{'x' * 50}... is (1,), not wanted"
     )
 
 
@@ -149,9 +179,9 @@ def huge_number_of_levels(path, good):
     configured(
         path,
         good,
-        img_size=2**12,
-        channel_multiplier=[1] * 13,
-        has_attention=[False] * 13,
+        img_size=2**10,
+        channel_multiplier=[1] * 11,
+        has_attention=[False] * 11,
     )
     return (
         f"{ANOTHER}"
@@ -161,12 +191,44 @@ def huge_number_of_levels(path, good):
 
 def huge_image(path, good):
     configured(path, good, img_size=2**40)
-    return "its configuration has img_size 1099511627776, above 4096"
+    return "its configuration has img_size 1099511627776, above 1,048,576 pixels"
+
+
+def image_of_many_pixels(path, good):
+    configured(path, good, img_size=4096)
+    return "its configuration has img_size 4096, above 1,048,576 pixels; name another"
+
+
+def attention_over_many_pixels(path, good):
+    configured(path, good, img_size=[256, 512])
+    return "has img_size [256, 512], above 16,384 pixels that attend to each other"
 
 
 def huge_number_of_timesteps(path, good):
+    configured(path, good, total_timesteps=10**6)
+    return "its configuration has total_timesteps 1000000, above 100,000 timesteps"
+
+
+def more_timesteps_than_any_training_has(path, good):
     configured(path, good, total_timesteps=10**12)
-    return "its configuration has total_timesteps 1000000000000, above 100000"
+    return INVALID
+
+
+def repeated_key_in_the_configuration(path, good):
+    arrays = load_file(good / "ours.safetensors")
+    save_file(arrays, path, {"config": '{"img_size": 16, "seed": 0, "img_size": 8}'})
+    return INVALID
+
+
+def zero_byte_in_a_name(path, good):
+    configured(path, good, dataset_name="petals\0")
+    return INVALID
+
+
+def number_of_many_digits(path, good):
+    arrays = load_file(good / "ours.safetensors")
+    save_file(arrays, path, {"config": '{"seed": ' + "9" * 5000 + "}"})
+    return INVALID
 
 
 def configuration_with_code(path, good):
@@ -188,5 +250,11 @@ def deeply_nested_configuration(path, good):
 def activation_of_another_package(path, good):
     configured(path, good, activation="ddpm_keras>DiffusionModel")
     return (
-        "Could not interpret activation function identifier: ddpm_keras>DiffusionModel"
+        "`activation` must be a Keras activation that keeps shapes, as swish. "
+        "Received: activation='ddpm_keras>DiffusionModel'"
     )
+
+
+def activation_that_halves_the_channels(path, good):
+    configured(path, good, activation="glu")
+    return "`activation` must be a Keras activation that keeps shapes"

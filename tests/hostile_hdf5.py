@@ -42,7 +42,7 @@ def link_to_a_pipe(path, good):
 def name_for_the_terminal(path, good):
     with copy(path, good) as file:
         file["\x1b[2J"] = h5py.SoftLink("/layers")
-    return "'holds \\x1b[2J, a link to elsewhere'"
+    return "holds \\x1b[2J, a link to elsewhere"
 
 
 def soft_link(path, good):

@@ -7,13 +7,13 @@ from scipy.ndimage import map_coordinates
 
 from ddpm_keras.augmentation import (
     ANISOTROPY,
-    AUGMENT_DIM,
     NUM_NORMAL,
     NUM_UNIFORM,
     SCALE,
     SHIFT,
     augment,
 )
+from ddpm_keras.networks.unet_arguments import AUGMENT_DIM
 
 # Where the changes' numbers stand.
 COINS = ("flip_x", "flip_y", "turn", "scale", "rotation", "stretch", "shift")

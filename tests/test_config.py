@@ -316,7 +316,6 @@ def test_bad_value_names_its_key(refusal, line, received):
             "sample_steps total_timesteps",
         ),
         (dict(seed=2147483391), "seed num_samples eval_images"),
-        (dict(dataset_name="folder"), "dataset_name data_dir"),
         (dict(patch_size=3), "img_size channel_multiplier patch_size"),
         (
             dict(rescale_zero_terminal_snr=True),

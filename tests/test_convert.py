@@ -155,7 +155,7 @@ NO_CONFIG = "weights of Keras hold no configuration; name one with --config"
         ),
         (
             "--weights keras2.h5 --out a.safetensors --config activation.yaml",
-            "keras2.h5: Could not interpret activation function identifier: swoosh",
+            "keras2.h5: `activation` must be a Keras activation that keeps shapes",
         ),
         (
             "--weights run --out text/a.safetensors",

@@ -5,7 +5,16 @@ import sys
 import pytest
 
 from ddpm_keras.cli.command import command
-from ddpm_keras.errors import ArgumentError, InputError, RunError
+from ddpm_keras.errors import ArgumentError, InputError, RunError, warn
+
+MEMORY = (
+    "error: there is not enough memory; make the batch size smaller, or img_size and "
+    "the network (first_conv_channels, channel_multiplier)\n"
+)
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's is called."""
 
 
 def raises(error):
@@ -27,12 +36,23 @@ def raises(error):
             "error: [Errno 28] No space left on device: 'a.png'\n",
         ),
         (KeyboardInterrupt(), 130, ""),
+        # What a file says must not reach the terminal as it is.
+        (InputError("\x1b[2J\x9b1m\r"), 2, "error: \\x1b[2J\\x9b1m\n"),
+        (InputError("photos/\udcff.png: é"), 2, "error: photos/\\udcff.png: é\n"),
+        (MemoryError("Unable to allocate"), 1, MEMORY),
+        (ResourceExhaustedError("OOM when allocating a tensor"), 1, MEMORY),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying"), 1, MEMORY),
     ],
 )
 def test_trouble_is_one_line_and_a_status(capsys, error, status, line):
     assert command(raises(error))([]) == status
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", line)
+
+
+def test_warning_is_one_line_and_safe_to_print(capsys):
+    warn("\x1b]0;title\x07 of\na file")
+    assert capsys.readouterr().err == "warning: \\x1b]0;title\\x07 of a file\n"
 
 
 @pytest.mark.parametrize("result, status", [(None, 0), (0, 0), (3, 3)])
@@ -52,6 +72,9 @@ def test_debug_shows_the_traceback_too(capsys, monkeypatch, error):
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback (most recent call last):\n")
     assert shown.endswith("\nerror: wrong\n")
+
+    command(raises(InputError("\x1b[2J")))(["--debug"])
+    assert "\x1b" not in capsys.readouterr().err
 
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug"])
     command(raises(error))()

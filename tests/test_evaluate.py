@@ -3,15 +3,18 @@
 import contextlib
 import json
 import shutil
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import refusal
 from run_script import run_script
 from saved_run import save_run
 
+from ddpm_keras.cli.real_images import choose_data
 from ddpm_keras.config import Config
 
 evaluate = partial(run_script, "evaluate")
@@ -381,6 +384,45 @@ def test_mistake_is_one_line_and_status_2(workplace, argv, message):
     assert output == ""
     assert sorted(workplace.rglob("*")) == before
     assert (workplace / "done" / "metrics.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        (
+            {"dataset_name": "huggingface:mnist"},
+            "--data: x has dataset_name 'huggi",
+        ),
+        ({"dataset_name": "/home/ann/photos"}, "--data: x has dataset_name '/home/an"),
+        ({"dataset_name": "gs://bucket/mnist"}, "--data: x has dataset_name 'gs://bu"),
+        ({"dataset_name": "../mnist"}, "--data: x has dataset_name '../mnist', which"),
+        ({"data_dir": "gs://bucket"}, "--data: the weights were trained on images in"),
+        ({"data_dir": "/home/ann"}, "--data: the weights were trained on images in a"),
+        ({"dataset_name": "folder"}, "--data: the weights were trained on images in a"),
+    ],
+)
+def test_weights_of_a_stranger_name_no_places(keys, message):
+    args = Namespace(weights="x", config=None, data=None)
+    config = CONFIG.model_copy(update=keys)
+    assert refusal(choose_data, args, config).startswith(message)
+    assert (
+        choose_data(Namespace(weights="x", config="mine", data=None), config) == config
+    )
+
+
+def test_run_folder_names_its_images_but_no_other_machine(tmp_path):
+    args = Namespace(weights=tmp_path, config=None, data=None)
+    own = CONFIG.model_copy(update={"dataset_name": "folder", "data_dir": "photos"})
+    (tmp_path / "config.yaml").write_text(own.to_yaml())
+    assert choose_data(args, CONFIG) == own
+    other = CONFIG.model_copy(update={"data_dir": "gs://bucket"})
+    (tmp_path / "config.yaml").write_text(other.to_yaml())
+    assert refusal(choose_data, args, CONFIG).startswith(
+        f"--data: {tmp_path}/config.yaml has data_dir 'gs://bucket', which is read only"
+    )
+    for name in ("mnist", "smallnorb/default", "mnist:3.0.1", "coco/2017:1.*.*"):
+        plain = CONFIG.model_copy(update={"dataset_name": name})
+        assert choose_data(Namespace(weights="x", config=None, data=None), plain)
 
 
 # Labels.

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.labels import NO_LABEL
 from ddpm_keras.model import DiffusionModel
+from ddpm_keras.networks.unet_arguments import AUGMENT_DIM
 from ddpm_keras.noising import noisy_batch
 
 INPUTS = {

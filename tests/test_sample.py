@@ -12,6 +12,8 @@ from safetensors.numpy import save_file
 from sample_command import CONFIG, SCRIPT, cells, pixels_of, sample
 from saved_run import save_run
 
+MANY_DIGITS = "9" * 5000
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
@@ -25,8 +27,11 @@ def workplace(tmp_path_factory):
     save_file({"a": np.zeros(3, "float32")}, folder / "foreign.safetensors")
     network.set_weights([np.full(w.shape, np.nan) for w in network.weights])
     save_weights(network, folder / "nan.safetensors", CONFIG)
+    network.set_weights([np.full(w.shape, 1e30) for w in network.weights])
+    save_weights(network, folder / "huge.safetensors", CONFIG)
     (folder / "text.safetensors").write_text("no weights")
     (folder / "empty").mkdir()
+    (folder / "link").symlink_to(folder)
     (folder / "old.png").write_bytes(b"precious")
     return folder
 
@@ -237,10 +242,17 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ("--wieghts run", "unknown flag --wieghts: did you mean --weights?"),
         ("--weights run --num-images 0", "--num-images: "),
         ("--weights run --num-images -3", "--num-images: "),
-        ("--weights run --num-images x", "argument --num-images: invalid int"),
+        ("--weights run --num-images x", "argument --num-images: must be a whole n"),
         ("--weights run --seed -1", "--seed"),
         ("--weights run --seed 2147483645 --num-images 2", "--seed"),
-        ("--weights run --seed 1.5", "argument --seed: invalid int"),
+        (f"--weights run --seed {MANY_DIGITS}", f"18 digits; received '{'9' * 56}..."),
+        (f"--weights run --seeds {MANY_DIGITS}", "--seeds: write 0-63 or 1,5,20-29"),
+        (
+            f"--weights run --interpolate 1 {MANY_DIGITS}",
+            "--interpolate: seeds go from",
+        ),
+        ("--weights run --out 'a\0b.png'", "a flag must not hold a zero byte"),
+        ("--weights run --seed 1.5", "argument --seed: must be a whole number"),
         ("--weights run --steps 0", "1 to 20, the timesteps"),
         ("--weights run --steps 21", "1 to 20, the timesteps"),
         ("--weights run --sampler ddim --steps -1", "1 to 20, the timesteps"),
@@ -285,7 +297,15 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ("--weights run --interpolate 1 2 --num-images 1", "needs 2 or more"),
         ("--weights run --interpolate 1 2 --start-from a.png", "or --interpolate, not"),
         ("--weights run --gif a.png", "--gif: a.png must end in .gif"),
-        ("--weights run --strip a.png --out a.png", "--strip: a.png is the file of"),
+        (
+            "--weights run --strip a.png --out a.png",
+            "--strip: a.png is a file of",
+        ),
+        (
+            "--weights run --strip link/a.png --out a.png",
+            "link/a.png is a file of --out",
+        ),
+        ("--weights run --strip link/new/000003.png --out new", "is a file of --out"),
         ("--weights run --strip old.png", "--strip: old.png exists; name another"),
         ("--weights run --out a.jpg", "--out: a.jpg must end in .png"),
         ("--weights run --out /", "--out: / exists; name another"),
@@ -309,6 +329,16 @@ def test_mistake_is_one_line_and_status_2(workplace, argv, message):
     assert output == ""
     assert sorted(workplace.rglob("*")) == before
     assert (workplace / "old.png").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("out", ["a.png", "a.npz", "images"])
+def test_weights_that_give_no_numbers_are_told(tmp_path, out):
+    flags = f"--weights huge.safetensors --num-images 1 --out {tmp_path}/{out}"
+    assert sample(flags, status=1)[1].splitlines()[-1] == (
+        "error: huge.safetensors: sampling with these weights gives numbers that are "
+        "not finite; use other weights"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_place_that_cannot_be_written_is_reported():

@@ -319,11 +319,28 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch):
         ("--config tiny.yaml --num_epochs 0", "--num_epochs: must be"),
         ("--config tiny.yaml --img_size 9", "--img_size: img_size must be"),
         ("--config tiny.yaml --optimizer adma", "optimizer: Keras has no 'adma';"),
-        ("--config tiny.yaml --activation swihs", "activation: Keras has no"),
+        ("--config tiny.yaml --activation swihs", "activation: Keras has no 'swihs'"),
+        (
+            "--config tiny.yaml --activation glu",
+            "activation: Keras has no 'glu' that keeps shapes; use a name such as sw",
+        ),
+        ("--config tiny.yaml --activation threshold", "activation: Keras has no 'thr"),
         ("--config tiny.yaml --batch_size 13", "batch_size: 12 training"),
         (
             "--config tiny.yaml --dataset_name folder --data_dir nowhere",
             "data_dir: 0 images found in nowhere",
+        ),
+        (
+            "--config tiny.yaml --dataset_name folder",
+            "data_dir: dataset_name folder",
+        ),
+        (
+            f"--config tiny.yaml --batch_size {10**12}",
+            "batch_size, img_size, first_conv_channels: the network would take",
+        ),
+        (
+            f"--config tiny.yaml --total_timesteps {10**12}",
+            "--total_timesteps: must be",
         ),
         ("--config tiny.yaml --initial_weights no", "no: no such file or folder"),
         ("--config tiny.yaml --run-dir .", "--run-dir: . is not empty"),

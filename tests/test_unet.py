@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.networks.layers import AttentionBlock
 from ddpm_keras.networks.unet import build_unet
+from ddpm_keras.networks.unet_arguments import AUGMENT_DIM
 
 
 @pytest.fixture(scope="module")

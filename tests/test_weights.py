@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import pickle
 import shutil
 import sys
@@ -30,6 +31,7 @@ from ddpm_keras.weights import (
     save_weights,
 )
 from ddpm_keras.weights.keras3 import save_hdf5
+from ddpm_keras.weights.safetensors_file import read_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,33 @@ def test_malformed_record_of_training_images_is_refused(tmp_path, text):
     assert str(error.value) == (
         f"{path}: damaged, its record of training images is malformed; use another copy"
     )
+
+
+def test_places_on_this_machine_are_left_out(network, tmp_path):
+    places = {"data_dir": "/home/ann/photos", "initial_weights": "/home/ann/old"}
+    config = CONFIG.model_copy(update={"dataset_name": "folder", **places})
+    save_weights(network, tmp_path / "weights.safetensors", config)
+    assert b"/home/ann" not in (tmp_path / "weights.safetensors").read_bytes()
+    found = read_config(tmp_path / "weights.safetensors")
+    assert found == config.model_copy(update=dict.fromkeys(places))
+
+
+def test_file_that_is_cut_short_while_it_is_read_is_damaged(good, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    shutil.copy(good / "ours.safetensors", path)
+    arrays = read_safetensors(path)
+    os.truncate(path, 30_000)  # in the middle of the arrays
+    with pytest.raises(InputError, match="damaged; use another copy"):
+        for array in arrays.values():
+            array.read()
+
+
+def test_network_beyond_the_memory_is_not_built(good, monkeypatch):
+    monkeypatch.setattr("ddpm_keras.networks.total_memory", lambda: 2**20)
+    monkeypatch.setattr("ddpm_keras.weights.build_network", None)
+    for name in ("ours.safetensors", "keras2.h5"):
+        with pytest.raises(InputError, match="this machine has 0 GB; make one of"):
+            load_network(good / name, CONFIG)
 
 
 # Mistakes. Each function writes `path` and returns what the error must say.

@@ -14,9 +14,9 @@ import sys
 import keras
 
 from ddpm_keras import networks
-from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.cli.train import main as train_main
 from ddpm_keras.networks.layers import LabelEmbedding
+from ddpm_keras.networks.unet_arguments import AUGMENT_DIM
 
 
 def build_convolution(

@@ -11,7 +11,19 @@ from typing import Any, NoReturn
 
 from ddpm_keras.cli.interrupts import handling_interrupts
 from ddpm_keras.cli.output import guarded_output
-from ddpm_keras.errors import InputError, RunError, nearest, unknown
+from ddpm_keras.errors import (
+    InputError,
+    RunError,
+    is_out_of_memory,
+    nearest,
+    printable,
+    unknown,
+)
+
+TOO_LITTLE_MEMORY = (
+    "there is not enough memory; make the batch size smaller, or img_size and the "
+    "network (first_conv_channels, channel_multiplier)"
+)
 
 Main = Callable[[Sequence[str] | None], int | None]
 
@@ -44,6 +56,8 @@ def parse_args(
     parser.error = refuse  # argparse would print 40 flags of usage first
     argv = sys.argv[1:] if argv is None else list(argv)
     known = {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
+    if any("\0" in word for word in argv):
+        raise InputError("a flag must not hold a zero byte; write it without")
     for word in argv[: argv.index("--") if "--" in argv else None]:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in known:
@@ -67,9 +81,10 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
 def command(main: Main) -> Callable[[Sequence[str] | None], int]:
     """Decorate a `main` so that it returns an exit status.
 
-    `InputError` (2), `RunError` and `OSError` (1) print one line on stderr, after the
-    traceback of the error with `--debug`. Ctrl-C (130) prints nothing. Any other
-    exception is a bug and propagates. Output that fails stops nothing.
+    `InputError` (2), `RunError`, `OSError` and a lack of memory (1) print one line on
+    stderr, after the traceback of the error with `--debug`. Ctrl-C (130) prints
+    nothing. Any other exception is a bug and propagates. Output that fails stops
+    nothing.
     """
 
     @functools.wraps(main)
@@ -87,12 +102,16 @@ def command(main: Main) -> Callable[[Sequence[str] | None], int]:
                 # A module that is being loaded may turn Ctrl-C into any other error.
                 if interrupts or isinstance(error, KeyboardInterrupt):
                     return 130
-                if not isinstance(error, (InputError, RunError, OSError)):
+                if isinstance(error, (InputError, RunError, OSError)):
+                    message = str(error)
+                elif is_out_of_memory(error):
+                    message = TOO_LITTLE_MEMORY
+                else:
                     raise
                 if "--debug" in (sys.argv[1:] if argv is None else argv):
-                    traceback.print_exc()
-                # A message may quote a path, and a path may hold a line break.
-                print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+                    for line in traceback.format_exc().splitlines():
+                        print(printable(line), file=sys.stderr)
+                print("error:", printable(message), file=sys.stderr)
                 return 2 if isinstance(error, InputError) else 1
 
     return run

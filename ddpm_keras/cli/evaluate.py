@@ -41,6 +41,7 @@ from ddpm_keras.cli.real_images import (
     load_real,
 )
 from ddpm_keras.cli.sample_store import sample_or_reuse
+from ddpm_keras.cli.writers import check_finite
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, warn
 from ddpm_keras.labels import random_labels
@@ -55,6 +56,7 @@ from ddpm_keras.metrics.evaluation import (
     whiten,
 )
 from ddpm_keras.metrics.findings import Findings
+from ddpm_keras.networks import check_memory
 from ddpm_keras.runs.folder import CONFIG
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights, config = weights_and_config(args)
     leave_out_labels(args, config)
     data_config = choose_data(args, config)
+    check_memory(config, min(args.batch_size, args.num_images), False, "--batch-size")
 
     import_keras()
     from ddpm_keras.runs.report import write_report
@@ -194,6 +197,7 @@ class Evaluation:
             self.labels,
             batch_size=args.batch_size,
             verbose=VERBOSE,
+            watch=lambda batch, t, x, x_start: check_finite(x, args.weights),
             **self.guidance,
         )
         if reused:

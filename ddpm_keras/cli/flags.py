@@ -1,13 +1,14 @@
 """Flags shared by the commands, checked before Keras is imported."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ddpm_keras.cli.command import new_parser, one_of
 from ddpm_keras.config import Config, load_config
-from ddpm_keras.errors import InputError, unknown
+from ddpm_keras.errors import InputError, short, unknown
 from ddpm_keras.samplers import (
     MAX_SEED,
     SAMPLERS,
@@ -17,6 +18,7 @@ from ddpm_keras.samplers import (
 )
 from ddpm_keras.weights import find_weights, read_config
 
+MAX_DIGITS = 18  # of any whole number
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -39,11 +41,25 @@ def weights_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def whole_number(text: str) -> int:
+    """Read a flag's whole number, as a type of `argparse`."""
+    if re.fullmatch(rf"[+-]?[0-9]{{1,{MAX_DIGITS}}}", text):
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"must be a whole number of at most {MAX_DIGITS} digits; received "
+        f"{short(repr(text))}"
+    )
+
+
 def add_number(
-    add: Callable, flag: str, help: str, default: Any = None, type: Callable = int
+    add: Callable,
+    flag: str,
+    help: str,
+    default: Any = None,
+    type: Callable = whole_number,
 ) -> None:
     """Add a flag for a number; `add` is `add_argument`."""
-    metavar = "N" if type is int else "X"
+    metavar = "N" if type is whole_number else "X"
     if default is not None:
         help += f" (default: {default})"
     add(flag, metavar=metavar, type=type, default=default, help=help)

@@ -1,6 +1,7 @@
 """The real images with which samples are compared."""
 
 import dataclasses
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,42 @@ from ddpm_keras.config import Config, load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.images import Images, split_indices
 from ddpm_keras.data.pixels import shown_shape
-from ddpm_keras.errors import InputError, warn
+from ddpm_keras.errors import InputError, short, warn
 from ddpm_keras.metrics import METRICS
 from ddpm_keras.runs.folder import CONFIG
 
+# A data set of TFDS itself: no namespace, such as huggingface:mnist, no path, and no
+# address.
+PLAIN_NAME = re.compile(r"\w+(/[\w.-]+)?(:[\d.*]+)?")
+
 
 def choose_data(args: Namespace, config: Config) -> Config:
-    """Return the configuration whose data keys name the training images."""
-    if args.data is None:
+    """Return the configuration whose data keys name the training images.
+
+    Without `--data` it is that of the run folder or file of the weights, which may come
+    from a stranger: neither leads to another machine, nor a file to a folder of this
+    one.
+
+    Raises:
+        InputError: When there is none, or it names such a place.
+    """
+    run = Path(args.weights, CONFIG)
+    if args.data is None and args.config is not None:
         return config
-    path = Path(args.data)
+    if args.data is None and not run.is_file():
+        if config.dataset_name == "folder" or config.data_dir is not None:
+            raise InputError(
+                "--data: the weights were trained on images in a folder; name it, or "
+                "other images"
+            )
+        return _only_plain(config, args.weights)
+    path = run if args.data is None else Path(args.data)
     if path.is_dir() and not (path / CONFIG).is_file():
         return config.model_copy(
             update={"dataset_name": "folder", "data_dir": str(path)}
         )
-    path = path / CONFIG if path.is_dir() else find_config(args.data, "--data")
+    if args.data is not None:
+        path = path / CONFIG if path.is_dir() else find_config(args.data, "--data")
     data_config = load_config(path)
     shape, wanted = data_config.image_shape, config.image_shape
     if shape != wanted:
@@ -34,7 +56,19 @@ def choose_data(args: Namespace, config: Config) -> Config:
             f"--data: {path} has images of {shown_shape(shape)}, and the network makes "
             f"{shown_shape(wanted)}; name a configuration with its size"
         )
-    return data_config
+    return data_config if args.data is not None else _only_plain(data_config, path)
+
+
+def _only_plain(config: Config, source: Path | str) -> Config:
+    for key in ("dataset_name", "data_dir"):
+        value = getattr(config, key) or ""
+        plain = PLAIN_NAME.fullmatch(value) if key == "dataset_name" else True
+        if not plain or "://" in value:
+            raise InputError(
+                f"--data: {source} has {key} {short(repr(value))}, which is read only "
+                "where you name it yourself; name images of yours"
+            )
+    return config
 
 
 def load_real(

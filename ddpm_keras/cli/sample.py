@@ -27,6 +27,7 @@ from ddpm_keras.cli.guidance_flags import (
 from ddpm_keras.cli.sample_flags import are_seeds, check_number, parse_flags
 from ddpm_keras.cli.sample_labels import Chosen, choose_labels, list_labels
 from ddpm_keras.cli.writers import (
+    check_finite,
     write_folder,
     write_gif,
     write_grid,
@@ -35,6 +36,7 @@ from ddpm_keras.cli.writers import (
 )
 from ddpm_keras.data.pixels import read_image, to_uint8
 from ddpm_keras.errors import InputError
+from ddpm_keras.networks import check_memory
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
 from ddpm_keras.samplers import Steps
 from ddpm_keras.starts import between_images, between_seeds, from_image
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, plan = steps_from(args, config)
     chosen = choose_labels(args, config, seeds)
     check_number(args, len(chosen.seeds))
+    check_memory(config, min(args.batch_size, len(chosen.seeds)), False, "--batch-size")
     guidance = read_guidance(args, config)
     found_guide = find_guide(args, config)
 
@@ -120,6 +123,7 @@ class Sampling:
     def _watch(self, batch: int, t: int, *images: Any) -> None:
         if batch == 0 and (self.args.gif or self.args.strip):
             self.frames.append([to_uint8(x[:MAX_FRAME_IMAGES]) for x in images])
+        check_finite(images[0], self.args.weights)
         self.stop.check()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ddpm_keras.cli.command import parse_args
 from ddpm_keras.cli.flags import (
+    MAX_DIGITS,
     add_name,
     add_number,
     add_sampler_flags,
@@ -15,7 +16,7 @@ from ddpm_keras.cli.flags import (
     weights_parser,
 )
 from ddpm_keras.cli.guidance_flags import add_guidance_flags
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, short
 from ddpm_keras.files import can_be_written
 from ddpm_keras.samplers import MAX_SEED, SPACINGS, VARIANCES
 
@@ -148,17 +149,14 @@ def parse_seeds(text: str) -> np.ndarray:
         InputError: When it is no such list, names more than a million seeds, or one
             above `MAX_SEED`.
     """
+    received = f"received {short(repr(text))}"
     try:
         pairs = [part.split("-", 1) for part in text.split(",")]
         ranges = [(int(pair[0]), int(pair[-1])) for pair in pairs]
     except ValueError:
-        raise InputError(
-            f"--seeds: write 0-63 or 1,5,20-29; received {text!r}"
-        ) from None
+        raise InputError(f"--seeds: write 0-63 or 1,5,20-29; {received}") from None
     if any(not 0 <= first <= last <= MAX_SEED for first, last in ranges):
-        raise InputError(
-            f"--seeds: seeds go from 0 to {MAX_SEED}, upwards; received {text!r}"
-        )
+        raise InputError(f"--seeds: seeds go from 0 to {MAX_SEED}, upwards; {received}")
     count = sum(last - first + 1 for first, last in ranges)
     if count > MAX_SEEDS:
         raise InputError(
@@ -187,9 +185,10 @@ def _check_flags(args: argparse.Namespace, seeds: np.ndarray) -> None:
         _check_interpolate_labels(args, seeds)
     if are_seeds(args.interpolate):
         for seed in args.interpolate:
-            if int(seed) > MAX_SEED:
+            if len(seed) > MAX_DIGITS or int(seed) > MAX_SEED:
                 raise InputError(
-                    f"--interpolate: seeds go from 0 to {MAX_SEED}; received {seed}"
+                    f"--interpolate: seeds go from 0 to {MAX_SEED}; received "
+                    f"{short(seed)}"
                 )
 
 
@@ -218,8 +217,12 @@ def _check_outputs(args: argparse.Namespace, seeds: np.ndarray) -> None:
     for flag, name, suffix in suffixes:
         if name is not None and Path(name).suffix != suffix:
             raise InputError(f"{flag}: {name} must end in {suffix}")
-    if args.strip is not None and Path(args.strip) == out:
-        raise InputError(f"--strip: {args.strip} is the file of --out; name another")
+    # The strip is written last: it must not replace an image, also not through a link.
+    strip = None if args.strip is None else Path(args.strip).resolve()
+    if strip == out.resolve() or (
+        strip and strip.parent == out.resolve() and strip.stem[:6].isdecimal()
+    ):
+        raise InputError(f"--strip: {args.strip} is a file of --out; name another")
     for flag, name in (("--out", out), ("--gif", args.gif), ("--strip", args.strip)):
         if name is not None:
             _check_place(flag, Path(name), args.force)

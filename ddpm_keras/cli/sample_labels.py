@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_keras.config import Config
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, printable
 from ddpm_keras.labels import (
     NO_LABEL,
     Labels,
@@ -42,7 +42,7 @@ class Chosen:
 def list_labels(config: Config) -> None:
     """Print number and name of every class."""
     for label, name in enumerate(_names("--list-labels", config)):
-        print(f"{label:4d}  {name}")
+        print(f"{label:4d}  {printable(name)}")
 
 
 def choose_labels(args: Namespace, config: Config, seeds: np.ndarray) -> Chosen:

@@ -16,6 +16,7 @@ from ddpm_keras.cli.flags import find_config, shipped_configs
 from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
 from ddpm_keras.data import check_data_set
 from ddpm_keras.errors import InputError
+from ddpm_keras.networks import check_memory
 from ddpm_keras.runs.folder import (
     CONFIG,
     discard_unused,
@@ -91,4 +92,5 @@ def check(config: Config) -> None:
             "tensorboard: its package is not installed; run pip install tensorboard, "
             "or leave the key out"
         )
+    check_memory(config, config.batch_size, training=True)
     check_data_set(config)

@@ -32,6 +32,15 @@ Batches = Iterable[tuple[Sequence[int], np.ndarray]]
 Text = dict[str, Any] | None  # stored in the files
 
 
+def check_finite(images: np.ndarray, weights: Path | str) -> None:
+    """Raise a `RunError` when images that are being sampled are not finite."""
+    if not np.isfinite(images).all():
+        raise RunError(
+            f"{weights}: sampling with these weights gives numbers that are not "
+            "finite; use other weights"
+        )
+
+
 def write_grid(
     path: Path | str,
     batches: Batches,

@@ -17,15 +17,20 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 MOST_NAMED = 20
 
 
-def find_images(folder: str) -> list[str]:
+def find_images(folder: str | None) -> list[str]:
     """Return the paths of all images below a folder, sorted.
 
     Hidden files and folders are skipped, and so are links to folders, which may form a
     loop.
 
     Raises:
-        InputError: When the folder does not exist, holds no image or cannot be listed.
+        InputError: When no folder is named, or it does not exist, holds no image or
+            cannot be listed.
     """
+    if folder is None:
+        raise InputError(
+            "data_dir: dataset_name folder needs it; name the folder of the images"
+        )
     found_none = f"0 images found in {folder} (looked for {', '.join(IMAGE_SUFFIXES)})"
     if not os.path.isdir(folder):
         raise InputError(

@@ -9,12 +9,15 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ddpm_keras.errors import InputError
+from ddpm_keras.memory import total_memory
 from ddpm_keras.networks import unet_arguments
+from ddpm_keras.networks.unet_size import Size, unet_size
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network's record. Its three functions take the same keyword arguments.
+    """A network's record. Its functions take the same keyword arguments.
 
     Attributes:
         check: Raises `ArgumentError` for invalid arguments. Its parameters are the keys
@@ -23,12 +26,14 @@ class Network:
             Keras when called.
         expected_weights: Yields `(path, shape)` of weights that identify the
             architecture, to be compared with a file.
+        size: Returns the `Size` of the network.
         feature_layer: Name of the layer whose output describes an image.
     """
 
     check: Callable[..., None]
     build: Callable[..., Any]
     expected_weights: Callable[..., Iterator[tuple[str, tuple[int, ...]]]]
+    size: Callable[..., Size]
     feature_layer: str
 
     @property
@@ -48,6 +53,7 @@ NETWORKS = {
         unet_arguments.check_unet,
         _build_unet,
         unet_arguments.expected_weights,
+        unet_size,
         feature_layer="middle_1_residual",
     ),
 }
@@ -61,3 +67,47 @@ def build_network(config: Any) -> Any:
             that Keras does not know.
     """
     return NETWORKS[config.network].build(**config.network_arguments())
+
+
+def network_size(config: Any) -> Size:
+    """Return the `Size` of the network of a `Config`, without building it."""
+    return NETWORKS[config.network].size(**config.network_arguments())
+
+
+def check_memory(
+    config: Any, batch_size: int, training: bool, batch_key: str = "batch_size"
+) -> None:
+    """Refuse what this machine has not the memory for, before anything is built.
+
+    What is compared with the memory is a lower bound: a network that passes may still
+    be too large.
+
+    Args:
+        config: The `Config`.
+        batch_size: Images that are computed together.
+        training: Whether to train or to sample.
+        batch_key: The key or flag of the batch size.
+
+    Raises:
+        InputError: It names the keys to make smaller.
+    """
+    memory, size = total_memory(), network_size(config)
+    if memory is None:
+        return
+    width = 4 if config.mixed_precision == "none" or not training else 2
+    # Training holds weights, their average, gradients and momentum, and a few
+    # activations of each block; sampling what a file holds, and the skip connections.
+    weights = 4 * size.parameters * (4 if training else 2)
+    image = width * size.activations * 4 if training else width * size.activations // 2
+    image += width * size.attended**2
+    for keys, needed in (
+        ("first_conv_channels, channel_multiplier, num_res_blocks", weights),
+        ("img_size, first_conv_channels", weights + image),
+        (f"{batch_key}, img_size, first_conv_channels", weights + batch_size * image),
+    ):
+        if needed > memory:
+            raise InputError(
+                f"{keys}: the network would take {needed / 1e9:,.0f} GB of memory or "
+                f"more, and this machine has {memory / 1e9:,.0f} GB; make one of them "
+                "smaller"
+            )

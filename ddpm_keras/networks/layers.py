@@ -24,6 +24,19 @@ def dense(units, scale=1.0, **kwargs):
     return layers.Dense(units, kernel_initializer=kernel_init(scale), **kwargs)
 
 
+def check_activation(name):
+    """Raise an `ArgumentError` unless this is a Keras activation of single numbers.
+
+    Keras also has some that need more arguments, and some that halve the channels.
+    """
+    try:
+        shape = tuple(keras.activations.get(name)(ops.zeros((1, 2))).shape)
+    except (ValueError, TypeError, KeyError):
+        shape = None
+    message = "`activation` must be a Keras activation that keeps shapes, as swish."
+    require(shape == (1, 2), message, activation=name)
+
+
 @keras.saving.register_keras_serializable("ddpm_keras")
 class TimeEmbedding(layers.Layer):
     """Sinusoidal embedding of integer timesteps.

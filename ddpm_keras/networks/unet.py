@@ -3,7 +3,6 @@
 import keras
 from keras import layers
 
-from ddpm_keras.augmentation import AUGMENT_DIM
 from ddpm_keras.networks.layers import (
     AttentionBlock,
     DepthToSpace,
@@ -12,10 +11,15 @@ from ddpm_keras.networks.layers import (
     ResidualBlock,
     SpaceToDepth,
     TimeEmbedding,
+    check_activation,
     dense,
     kernel_init,
 )
-from ddpm_keras.networks.unet_arguments import check_unet, height_and_width
+from ddpm_keras.networks.unet_arguments import (
+    AUGMENT_DIM,
+    check_unet,
+    height_and_width,
+)
 
 
 def build_unet(
@@ -89,6 +93,7 @@ def build_unet(
         num_classes=num_classes,
         augment=augment,
     )
+    check_activation(activation)
     height, width = height_and_width(img_size)
     widths = [first_conv_channels * factor for factor in channel_multiplier]
     levels = list(enumerate(zip(widths, has_attention, strict=True)))

@@ -11,6 +11,9 @@ from typing import Any
 from ddpm_keras.errors import require
 
 INTERPOLATIONS = ("nearest", "bilinear")
+# Length of the vector that describes an augmentation: flips 2, quarter turns 2, scale
+# 1, rotation 2, anisotropy 2, shift 2.
+AUGMENT_DIM = 11
 
 
 def height_and_width(img_size: int | Sequence[int]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError, InputError
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.networks import build_network
+from ddpm_keras.networks.layers import check_activation
 from ddpm_keras.optimizers import Adam, WarmupDecay
 
 
@@ -15,16 +16,16 @@ def check_names(config):
     Raises:
         InputError: When Keras has no such activation or optimizer.
     """
-    for key, get, example in (
-        ("activation", keras.activations.get, "swish"),
-        ("optimizer", keras.optimizers.get, "adam"),
+    for key, check, kind, example in (
+        ("activation", check_activation, " that keeps shapes", "swish"),
+        ("optimizer", keras.optimizers.get, "", "adam"),
     ):
         name = getattr(config, key)
         try:
-            get(name)
+            check(name)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{key}: Keras has no {name!r}; use a name such as {example}"
+                f"{key}: Keras has no {name!r}{kind}; use a name such as {example}"
             ) from error
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ddpm_keras.config import RESUMABLE, Config, load_config
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, printable
 from ddpm_keras.files import written_whole
 
 CONFIG = "config.yaml"
@@ -70,7 +70,7 @@ def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
             "leave them as they were, or start a new run"
         )
     if changed:
-        print(f"changed: {', '.join(changed.values())}")
+        print(printable(f"changed: {', '.join(changed.values())}"))
     if "num_epochs" in changed and config.learning_rate_decay != "none":
         print(
             "learning_rate_decay: the rate goes on at its place on the "

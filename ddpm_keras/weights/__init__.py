@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
-from ddpm_keras.networks import build_network
+from ddpm_keras.networks import build_network, check_memory
 from ddpm_keras.weights import safetensors_file
 from ddpm_keras.weights.formats import find_format
 from ddpm_keras.weights.safetensors_file import TrainingImages
@@ -45,7 +45,8 @@ def save_weights(
     Args:
         network: The network, built from `config`.
         path: The file, which appears whole or not at all.
-        config: The configuration of the run.
+        config: The configuration of the run. The file does not get the keys of it that
+            name places on this machine, `data_dir` and `initial_weights`.
         dtype: `"float32"`, or `"float16"` for half the size and 11 significant bits.
         training_images: What they were trained on, or `None` where nobody knows.
 
@@ -61,9 +62,7 @@ def save_weights(
                 "use float32"
             )
         arrays[weight.path] = np.ascontiguousarray(array, dtype)
-    metadata = {"config": config.model_dump_json()}
-    if training_images is not None:
-        metadata["training_images"] = training_images.to_text()
+    metadata = safetensors_file.metadata_of(config, training_images)
     with written_whole(path) as temporary:
         # `save_file` would raise something other than OSError on a full disk.
         temporary.write_bytes(save(arrays, metadata))
@@ -102,6 +101,7 @@ def load_network(path: str | Path, config: Config) -> "keras.Model":
         if kind == "safetensors":
             safetensors_file.check_network(path, config)
     try:
+        check_memory(config, batch_size=1, training=False)
         network = build_network(config)
     except ValueError as error:  # such as an unknown activation
         raise InputError(f"{path}: {error}") from error

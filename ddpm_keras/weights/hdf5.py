@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, printable
 from ddpm_keras.weights.stored import Stored, damaged
 
 SURVEY = Path(__file__).with_name("hdf5_survey.py")
@@ -38,9 +38,8 @@ def read_hdf5(path: Path) -> tuple[dict[str, Stored], Layers | None, dict[str, s
     """
     found = _survey(path)
     if reason := found.get("refused"):
-        if not reason.isprintable():  # it may quote a name
-            reason = ascii(reason)
-        raise InputError(f"{path}: {reason}; use a file as Keras writes it")
+        # It may quote a name.
+        raise InputError(f"{path}: {printable(reason)}; use a file as Keras writes it")
     arrays = {
         name: Stored(tuple(shape), dtype, partial(_read, path, name, shape, offset))
         for name, (dtype, shape, offset) in found["arrays"].items()
@@ -70,4 +69,7 @@ def _read(path: Path, name: str, shape: list[int], offset: int | None) -> np.nda
     count = math.prod(shape)
     if offset is None or offset + 4 * count > os.path.getsize(path):
         raise damaged(path, f"{name} has no data in the file")
-    return np.fromfile(path, "<f4", count, offset=offset).reshape(shape)
+    array = np.fromfile(path, "<f4", count, offset=offset)
+    if array.size != count:  # the file has just been cut short
+        raise damaged(path)
+    return array.reshape(shape)

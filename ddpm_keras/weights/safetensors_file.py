@@ -1,27 +1,37 @@
 """A reader for safetensors files that may be damaged or hostile.
 
-The library checks that the arrays fill the file without gaps or overlap. It does not
-limit the size of the header, nor of the network in the configuration.
+The library is not used to read: it maps the file into memory, and a file that is cut
+short meanwhile would end the process. Nor does it limit the size of the header.
+
+A file is the length of the header in 8 bytes, the header as JSON, and the arrays, which
+fill the rest without gaps or overlap.
 """
 
+import json
+import math
+import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
-from ddpm_keras.networks import NETWORKS
+from ddpm_keras.networks import NETWORKS, network_size
 from ddpm_keras.weights.stored import Stored, damaged
 
-# A network's header stays far below this; the library would parse 100 MB.
+# A network's header stays far below this.
 MAX_HEADER_BYTES = 1_000_000
-# Beyond these, images or the tables of the diffusion would fill the memory.
-MAX_SIDE = 4096
+# Beyond these, images, attention or the tables of the diffusion would fill the memory.
+MAX_PIXELS = 1024**2
+MAX_ATTENDED = 128**2
 MAX_TIMESTEPS = 100_000
+# The types that are read; NumPy's name and the bytes of a number.
+DTYPES = {"F16": ("<f2", 2), "F32": ("<f4", 4)}
+# Keys that name places on the machine of the training, which no file may carry.
+PLACES = ("data_dir", "initial_weights")
 
 
 class TrainingImages(NamedTuple):
@@ -46,8 +56,18 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
     Raises:
         InputError: When the file is damaged.
     """
-    file = _open(path)
-    return {name: _describe(file, name) for name in file.keys()}
+    return _read_header(path)[0]
+
+
+def metadata_of(
+    config: Config, training_images: TrainingImages | None
+) -> dict[str, str]:
+    """Return the metadata of a file: a configuration without places, and the images."""
+    config = config.model_copy(update=dict.fromkeys(PLACES))
+    metadata = {"config": config.model_dump_json()}
+    if training_images is not None:
+        metadata["training_images"] = training_images.to_text()
+    return metadata
 
 
 def read_config(path: Path) -> Config:
@@ -57,24 +77,26 @@ def read_config(path: Path) -> Config:
         InputError: When the file is damaged, or holds no valid configuration, or one
             whose images or diffusion are too large.
     """
-    file = _open(path)
-    text = (file.metadata() or {}).get("config")
+    text = _read_header(path)[1].get("config")
     if text is None:
         raise InputError(f"{path}: holds no configuration; name one with --config")
     try:
-        config = Config.model_validate_json(text)
-    except ValueError as error:
+        config = Config.model_validate(_read_json(text))
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: its configuration is not valid; name another with --config"
         ) from error
-    for key, value, most in (
-        ("img_size", max(config.image_shape), MAX_SIDE),
-        ("total_timesteps", config.total_timesteps, MAX_TIMESTEPS),
+    height, width, _ = config.image_shape
+    attended = network_size(config).attended
+    for key, number, most, what in (
+        ("img_size", height * width, MAX_PIXELS, "pixels"),
+        ("img_size", attended, MAX_ATTENDED, "pixels that attend to each other"),
+        ("total_timesteps", config.total_timesteps, MAX_TIMESTEPS, "timesteps"),
     ):
-        if value > most:
+        if number > most:
             raise InputError(
-                f"{path}: its configuration has {key} {value}, above {most}; name "
-                "another with --config"
+                f"{path}: its configuration has {key} {getattr(config, key)}, above "
+                f"{most:,} {what}; name another with --config"
             )
     return config
 
@@ -85,7 +107,7 @@ def read_training_images(path: Path) -> TrainingImages | None:
     Raises:
         InputError: When the file is damaged, or its record is malformed.
     """
-    text = (_open(path).metadata() or {}).get("training_images")
+    text = _read_header(path)[1].get("training_images")
     if text is None:
         return None
     found = re.fullmatch(r"([0-9]{1,12}) images ([0-9a-f]{64})", text)
@@ -104,11 +126,10 @@ def check_network(path: Path, config: Config) -> None:
     Raises:
         InputError: When an expected weight is missing, or of another shape.
     """
-    file = _open(path)
-    names = set(file.keys())
+    arrays = read_safetensors(path)
     expected = NETWORKS[config.network].expected_weights
     for name, shape in expected(**config.network_arguments()):
-        found = name in names and tuple(file.get_slice(name).get_shape())
+        found = arrays[name].shape if name in arrays else None
         if found != shape:
             raise InputError(
                 f"{path}: weights of another network than the configuration's: "
@@ -116,25 +137,65 @@ def check_network(path: Path, config: Config) -> None:
             )
 
 
-def _open(path: Path) -> safe_open:
+def _read_header(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Return the arrays of a file and its metadata."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > MAX_HEADER_BYTES:
-        claim = f"its header claims {length:,} bytes, above {MAX_HEADER_BYTES:,}"
-        raise damaged(path, claim)
+        if length > MAX_HEADER_BYTES:
+            claim = f"its header claims {length:,} bytes, above {MAX_HEADER_BYTES:,}"
+            raise damaged(path, claim)
+        text = file.read(length)
+        size = os.fstat(file.fileno()).st_size
     try:
-        return safe_open(path, framework="numpy")
-    except SafetensorError as error:
+        header = _read_json(text.decode())
+        metadata = header.pop("__metadata__", {})
+        arrays = {n: _describe(path, 8 + length, e) for n, e in header.items()}
+        spans = sorted(entry["data_offsets"] for entry in header.values())
+        starts, ends = [0, *(end for _, end in spans)], [start for start, _ in spans]
+        if starts != [*ends, size - 8 - length] or not _is_text(metadata):
+            raise ValueError("gaps, overlaps or other metadata than text")
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise damaged(path) from error
+    return arrays, metadata
 
 
-def _describe(file: safe_open, name: str) -> Stored:
-    found = file.get_slice(name)
-    dtype = found.get_dtype()
-    if dtype in ("F16", "F32"):
-        dtype = "float32"  # `_read` converts it
-    return Stored(tuple(found.get_shape()), dtype, partial(_read, file, name))
+def _describe(path: Path, data: int, entry: dict[str, Any]) -> Stored:
+    """Return the array of an entry of the header; `data` is where all arrays begin."""
+    dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
+        raise ValueError("a size or place that is no number")
+    if dtype in DTYPES and math.prod(shape) * DTYPES[dtype][1] != end - start:
+        raise ValueError("size and shape do not agree")
+    read = partial(_read, path, dtype, shape, data + start)
+    # Both are float32 once they are read.
+    return Stored(tuple(shape), "float32" if dtype in DTYPES else str(dtype), read)
 
 
-def _read(file: safe_open, name: str) -> np.ndarray:
-    return file.get_tensor(name).astype("float32", copy=False)
+def _read(path: Path, dtype: str, shape: list[int], offset: int) -> np.ndarray:
+    count = math.prod(shape)
+    array = np.fromfile(path, DTYPES[dtype][0], count, offset=offset)
+    if array.size != count:
+        raise damaged(path)
+    return array.reshape(shape).astype("float32", copy=False)
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    """Read an object whose keys differ, and so do those of the objects in it."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a repeated key")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def _is_text(metadata: dict[str, str]) -> bool:
+    return all(type(value) is str for value in metadata.values())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ddpm_keras.errors import InputError, short
+from ddpm_keras.errors import InputError, printable, short
 from ddpm_keras.weights.formats import TAKEN
 
 if TYPE_CHECKING:
@@ -56,5 +56,4 @@ def check_fit(path: Path, stored: dict[str, Stored], network: "keras.Model") -> 
 
 def shown(value: Any) -> str:
     """Format a name or shape out of a file so that it is safe to print."""
-    text = str(value)
-    return short(text if text.isprintable() else repr(text))
+    return short(printable(str(value)))
