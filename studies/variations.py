@@ -54,7 +54,8 @@ MEASURES = (
     *("--num-images", 512, "--against", "training"),
 )
 FEW_STEPS = ("--sampler", "dpmpp", "--steps", 20, "--eta", 0)
-ALL_STEPS = ("--sampler", "ddpm", "--steps", 1000)
+# Of fewer images, for they take as long as the training.
+ALL_STEPS = ("--sampler", "ddpm", "--steps", 1000, "--num-images", 256)
 # Those whose few steps are compared with all steps.
 COMPARED = ("the recipe", "together", "together, sample prediction")
 
@@ -63,11 +64,12 @@ def main():
     parser = study_parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=CHANGES)
     args = parser.parse_args()
     rows = [
-        row_of(args, size, change, flags)
+        row_of(args, size, change, CHANGES[change])
         for size in args.sizes
-        for change, flags in CHANGES.items()
+        for change in args.changes
     ]
     write_table(results_folder(args) / "variations.csv", rows)
 
