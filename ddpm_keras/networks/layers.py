@@ -222,7 +222,7 @@ def _normalise(groups, epsilon):
         def spread(values):
             """Broadcast values per group or channel against the activation."""
             values = ops.broadcast_to(values, ops.shape(mean))
-            return ops.cast(ops.reshape(values, per_channel), x.dtype)
+            return ops.reshape(values, per_channel)
 
         x32 = ops.cast(x, "float32")
         mean, variance = (grouped(m) for m in ops.moments(x32, axes=(1, 2)))
@@ -248,12 +248,14 @@ def _normalise(groups, epsilon):
             slope = slope * ops.square(rate) / size
             shift = -ops.sum(factor * dy_sum, axis=-1, keepdims=True) / size
             shift = shift - slope * group_mean
-            dx = dy * spread(factor) + (x * spread(slope) + spread(shift))
+            dx = dy32 * spread(factor) + (x32 * spread(slope) + spread(shift))
             d_gamma = ops.reshape(ops.sum(rate * dy_centred_sum, axis=0), (channels,))
             d_beta = ops.reshape(ops.sum(dy_sum, axis=0), (channels,))
-            return dx, d_gamma, d_beta
+            return ops.cast(dx, x.dtype), d_gamma, d_beta
 
-        return x * spread(factor) + spread(offset), gradient
+        # In half precision, product and offset cancel where a group's mean is large.
+        y = x32 * spread(factor) + spread(offset)
+        return ops.cast(y, x.dtype), gradient
 
     return normalise
 
