@@ -80,9 +80,7 @@ def plot(rows, path):
                 xytext=(4, 4),
                 textcoords="offset points",
             )
-    axes.set(
-        xscale="log", xlabel="seconds for 16 images", ylabel="KID (random features)"
-    )
+    axes.set(xscale="log", xlabel="seconds for 16 images", ylabel="KID")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=100)

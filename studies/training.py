@@ -68,8 +68,8 @@ def plot(rows, path):
     """Plot each measure over the epochs."""
     panels = {
         "val_loss" if "val_loss" in rows[0] else "loss": "loss",
-        "kid": "KID (random features)",
-        "coverage": "coverage (random features)",
+        "kid": "KID",
+        "coverage": "coverage",
         "bpd posterior": "bits per dimension",
     }
     figure = Figure(figsize=(10, 5), layout="constrained")

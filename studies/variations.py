@@ -9,6 +9,7 @@ two cores; after an interruption it goes on where it was. Writes variations.csv.
 """
 
 from commands import (
+    FEATURES,
     ROOT,
     measure,
     results_folder,
@@ -50,7 +51,7 @@ CHANGES = {
     "together, augmentation": (*TOGETHER, "--augment", 0.12),
 }
 MEASURES = (
-    *("--metrics", "kid", "--features", "efficientnet-lite0"),
+    *("--metrics", "kid", "--features", FEATURES),
     *("--num-images", 512, "--against", "training"),
 )
 FEW_STEPS = ("--sampler", "dpmpp", "--steps", 20, "--eta", 0)
