@@ -12,9 +12,17 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from annotated_types import Predicate
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ddpm_keras.errors import InputError, nearest, require, short
+from ddpm_keras.files import expand_home
 from ddpm_keras.labels import MAX_CLASSES
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.networks.unet_arguments import INTERPOLATIONS, height_and_width
@@ -73,19 +81,24 @@ Switches = Annotated[list[bool], Takes("LIST", "a list of true and false")]
 Text = Annotated[
     str, Field(min_length=1, max_length=MAX_VALUE_LENGTH, pattern=r"^[^\x00]+$")
 ]
-Texts = Annotated[list[Text], Field(min_length=1), Takes("LIST", "a list of names")]
+Texts = Annotated[list[Text], Field(min_length=1), Takes("NAMES", "a list of names")]
 TextsOrNone = Annotated[
     Annotated[list[Text], Field(min_length=1, max_length=MAX_CLASSES)] | None,
-    Takes("LIST", "a list of names, or null"),
+    Takes("NAMES", "a list of names, or null"),
 ]
 Name = Annotated[Text, Takes("NAME", "a name")]
+PathText = Annotated[Text, AfterValidator(expand_home)]
 PathOrNone = Annotated[
-    Text | None, Takes("PATH", "a path (text; quote a number) or null")
+    PathText | None, Takes("PATH", "a path (text; quote a number) or null")
 ]
 Period = Annotated[
     AtLeast1 | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}min$")],
     Takes("PERIOD", "steps such as 500, or minutes such as 10min"),
 ]
+
+
+# The metavars of lists, which may be given as several words.
+LISTS = ("NAMES", "LIST", "SIZE")
 
 
 class Config(BaseModel):
@@ -350,8 +363,12 @@ GROUPS = {
 }
 
 
-def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: str | Path, overrides: Mapping[str, str | list[str]] | None = None
+) -> Config:
     """Read a YAML file, then apply `overrides`, written as on the command line.
+
+    A list may also be given as its words, `["1", "2"]` for `"[1, 2]"`.
 
     Raises:
         InputError: With one line that names file, line and key, or the flag.
@@ -373,22 +390,34 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             group = parser.add_argument_group(GROUPS[key])
         takes = _takes(key)
         text = f"{field.description} ({takes.words}; default: {_show(field.default)})"
-        group.add_argument(
-            f"--{key}", metavar=takes.metavar, help=text.replace("%", "%%")
-        )
+        options = {"nargs": "+"} if takes.metavar in LISTS else {}
+        if field.annotation is bool:
+            options = {"nargs": "?", "const": "true"}
+        text = text.replace("%", "%%")
+        group.add_argument(f"--{key}", metavar=takes.metavar, help=text, **options)
 
 
-def overrides_from(args: argparse.Namespace) -> dict[str, str]:
+def overrides_from(args: argparse.Namespace) -> dict[str, str | list[str]]:
     """Return the keys given on the command line, as `load_config` takes them."""
     given = {key: getattr(args, key, None) for key in Config.model_fields}
     return {key: text for key, text in given.items() if text is not None}
 
 
-def _read_override(key: str, text: str) -> Any:
+def _read_override(key: str, given: str | list[str]) -> Any:
     field = Config.model_fields.get(key)
-    if field and field.annotation in (str, Text | None):
-        # Text is not parsed: a path may contain " #" or be a number.
-        return None if text == "null" and field.default is None else text
+    kind = _takes(key).metavar if field else ""
+    words = [given] if isinstance(given, str) else given
+    text = " ".join(words)
+    if field and text == "null" and field.default is None:
+        return None
+    if kind in ("NAME", "PATH"):
+        return text  # it is not parsed: a path may contain " #" or be a number
+    if kind == "NAMES" and text[:1] != "[":
+        return words
+    if kind in LISTS and text[:1] != "[":
+        words = text.replace(",", " ").split()
+        if kind != "SIZE" or len(words) > 1:
+            return [read_value(word, f"--{key}") for word in words]
     return read_value(text, f"--{key}")
 
 

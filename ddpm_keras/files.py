@@ -27,6 +27,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def expand_home(path: str) -> str:
+    """Write out a leading `~/`, which a shell does only where a word begins."""
+    return os.path.expanduser(path) if path.startswith("~/") else path
+
+
 def can_be_written(path: str | Path) -> bool:
     """Check that the nearest existing folder of a file or folder is writable."""
     path = Path(path).absolute()

@@ -12,6 +12,7 @@ from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import require
 from ddpm_keras.guidance import Guided
 from ddpm_keras.labels import check_guidance, guided_steps, make_labels
+from ddpm_keras.progress import Progress
 from ddpm_keras.samplers import MAX_SEED, make_steps
 
 
@@ -83,7 +84,7 @@ class ReverseProcess:
                 ddim, 20 for dpmpp.
             seed: Seed of the first image, 0 or more; the others count up from it.
             batch_size: Images computed together.
-            verbose: 1 shows a progress bar, 0 does not.
+            verbose: 1 shows progress, 0 does not.
             clip_denoised: Whether predicted clean images are clipped in each step.
             labels: The class to sample, an int, or an int for each image, -1 for any
                 class; or a `labels.Labels`. Default: any class.
@@ -150,8 +151,8 @@ class ReverseProcess:
                 Default: the noise of the seeds.
             batch_size: Images that the network computes together; an image guided by
                 labels counts twice.
-            verbose: 1 shows a progress bar, 0 does not.
-            every: Steps between two updates of the bar. Default: a hundredth of them.
+            verbose: 1 shows progress, 0 does not.
+            every: Steps between two updates of it. Default: a hundredth of them.
             watch: Called at each update with the number of the batch, from 0, and its
                 `(t, x_t, x_0)`, see `run`. An exception ends the sampling.
             labels: As in `generate_images`.
@@ -169,8 +170,8 @@ class ReverseProcess:
             batch_size = max(1, batch_size // passes)
         options["guidance_scale"] = guidance_scale
         batches = full_batches(len(seeds), batch_size)
-        progress = keras.utils.Progbar(
-            len(batches) * len(plan), verbose=verbose, unit_name="step"
+        progress = Progress(
+            "sampling", len(batches) * len(plan), "steps", show=bool(verbose)
         )
         for batch, (some, places) in enumerate(batches):
             x = None if start is None else start(places)
@@ -179,7 +180,7 @@ class ReverseProcess:
                 plan, seeds[places], x, every=every, labels=some_labels, **options
             )
             for k, (t, images, x_start) in enumerate(chain, 1):
-                float(images[0, 0, 0, 0])  # wait, or the bar runs ahead of the device
+                float(images[0, 0, 0, 0])  # wait, or it runs ahead of the device
                 progress.update(batch * len(plan) + min(k * every, len(plan)))
                 if watch is not None:
                     watch(batch, t, images, x_start)

@@ -2,12 +2,15 @@
 
 import argparse
 import importlib
+import os
+import shlex
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from ddpm_keras.cli import sample_flags
 from ddpm_keras.cli.command import parse_args
 from ddpm_keras.cli.flags import find_config
 from ddpm_keras.cli.sample_flags import parse_seeds
@@ -17,6 +20,7 @@ from ddpm_keras.samplers import default_steps_text
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
+NONE = ["false"] * 3
 
 
 @pytest.fixture
@@ -40,7 +44,31 @@ def parser():
             dict(channel_multiplier=[1, 2, 2], has_attention=[False, True, False]),
         ),
         (["--img_size", "[32, 64]"], dict(img_size=[32, 64])),
+        (["--img_size", "32", "64"], dict(img_size=[32, 64])),
+        (["--img-size=32,64"], dict(img_size=[32, 64])),
+        (["--img_size", "32"], dict(img_size=32)),
+        (
+            ["--channel_multiplier", "1", "2", "2", "--has-attention", *NONE],
+            dict(channel_multiplier=[1, 2, 2], has_attention=[False] * 3),
+        ),
+        (
+            ["--channel_multiplier=1,2", "--has_attention", "[false,", "true]"],
+            dict(channel_multiplier=[1, 2], has_attention=[False, True]),
+        ),
+        (["--splits", "train", "test[:5%]"], dict(splits=["train", "test[:5%]"])),
+        (["--splits", "train"], dict(splits=["train"])),
+        (["--splits", "[train, test]"], dict(splits=["train", "test"])),
+        (
+            ["--class_labels", "--class-names", "on", "water lily"],
+            dict(class_labels=True, class_names=["on", "water lily"]),
+        ),
+        (["--class_names", "null"], dict(class_names=None)),
         (["--random_flip", "false"], dict(random_flip=False)),
+        (["--skip_bad"], dict(skip_bad=True)),
+        (["--skip-bad", "--seed", "1"], dict(skip_bad=True, seed=1)),
+        (["--skip_bad", "false", "--num-epochs=3"], dict(skip_bad=False, num_epochs=3)),
+        (["--data_dir=~/photos"], dict(data_dir=os.path.expanduser("~/photos"))),
+        (["--data-dir", "~photos"], dict(data_dir="~photos")),
         (["--sample_steps", "20"], dict(sample_steps=20)),
         (["--sample_steps", "null"], dict(sample_steps=None)),
         (["--sample_eta", "1"], dict(sample_eta=1.0)),
@@ -66,10 +94,9 @@ def test_flags_come_on_top_of_the_file(parser, flags, expected):
             ["--num_epoch", "3"],
             "unknown flag --num_epoch: did you mean --num_epochs?",
         ),
-        (
-            ["--num-epochs=3"],
-            "unknown flag --num-epochs: did you mean --num_epochs?",
-        ),
+        (["--lr", "1e-3"], "unknown flag --lr: did you mean --learning_rate?"),
+        (["--lr=1e-3"], "unknown flag --lr: did you mean --learning_rate?"),
+        (["--epochs", "3"], "unknown flag --epochs: did you mean --num_epochs?"),
         (["--confg", "a.yaml"], "unknown flag --confg: did you mean --config?"),
         (["--zzz"], "unknown flag --zzz: --help lists the flags"),
         ([], "the following arguments are required: --config"),
@@ -91,7 +118,7 @@ def test_parse_args_reads_the_process_arguments(parser, monkeypatch):
 def test_help_states_meaning_range_and_default_of_every_key(parser):
     words = " ".join(parser.format_help().split())
     for key in Config.model_fields:
-        assert f"--{key} " in words
+        assert f"--{key} " in words or f"--{key}]" in words
     assert (
         "--num_epochs N passes over the images (an integer, 1 or more; default: 800)"
         in words
@@ -104,6 +131,22 @@ def test_help_states_meaning_range_and_default_of_every_key(parser):
 def test_help_of_a_configuration_has_the_samplers_default_steps():
     text = Config.model_fields["sample_steps"].description
     assert text.endswith(f"null: {default_steps_text()}")
+
+
+def test_every_flag_of_a_command_takes_both_spellings_and_lists():
+    flags = "--weights=~/w --num_images 4 --no_clip --labels rose 'water lily' 7"
+    args, _ = sample_flags.parse_flags("", shlex.split(flags))
+    assert args.weights == os.path.expanduser("~/w")
+    assert (args.num_images, args.no_clip) == (4, True)
+    assert args.labels == "rose,water lily,7"
+    args, seeds = sample_flags.parse_flags("", "--weights w --seeds 1, 5 20-22".split())
+    assert list(seeds) == [1, 5, 20, 21, 22]
+
+
+def test_other_values_stay_as_they_are(parser):
+    # Only flags have two spellings.
+    args = parse_args(parser, ["--config", "a_b-c", "--data-dir=x--y_z=1"])
+    assert (args.config, args.data_dir) == ("a_b-c", "x--y_z=1")
 
 
 def test_seeds_are_read():

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ddpm_keras"
 # From the ground up, as docs/architecture.md has it: each imports only those before it.
 ROOMS = [
-    *("errors", "files", "memory", "plain_yaml"),
+    *("errors", "files", "memory", "progress", "plain_yaml"),
     *("schedules", "samplers", "labels", "networks", "augmentation", "data"),
     *("diffusion", "config", "backend", "optimizers"),
     *("weights", "denoiser", "guidance", "sampling", "starts", "noising", "model"),

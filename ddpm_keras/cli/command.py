@@ -31,6 +31,27 @@ Main = Callable[[Sequence[str] | None], int | None]
 BACKENDS = {"tensorflow": "tensorflow", "jax": "ddpm_keras[jax]", "torch": "torch"}
 
 
+# What other programs call our flags.
+OTHER_NAMES = {
+    "--lr": ["--learning_rate"],
+    "--bs": ["--batch_size", "--batch-size"],
+    "--epochs": ["--num_epochs"],
+    "--max_epochs": ["--num_epochs"],
+    "--image_size": ["--img_size"],
+    "--resolution": ["--img_size"],
+    "--timesteps": ["--total_timesteps", "--steps"],
+    "--num_steps": ["--steps"],
+    "--num_samples": ["--num-images"],
+    "--n": ["--num-images"],
+    "--dataset": ["--dataset_name", "--data"],
+    "--checkpoint": ["--weights", "--initial_weights"],
+    "--model": ["--weights", "--initial_weights"],
+    "--output": ["--out", "--run-dir"],
+    "--outdir": ["--out", "--run-dir"],
+    "--cfg": ["--guidance-scale", "--config"],
+}
+
+
 def new_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the flag shared by every command, `--debug`."""
     parser = argparse.ArgumentParser(
@@ -47,7 +68,8 @@ def parse_args(
 ) -> argparse.Namespace:
     """Parse like `parser.parse_args`, but raise an `InputError` for a mistake.
 
-    Unknown flags are reported first, with the nearest known name.
+    A flag may be written with `-` or `_` between its words. Unknown flags are reported
+    first, with the nearest known name.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -56,15 +78,31 @@ def parse_args(
     parser.error = refuse  # argparse would print 40 flags of usage first
     argv = sys.argv[1:] if argv is None else list(argv)
     known = {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
+    spellings = {flag.replace("_", "-"): flag for flag in known}
     if any("\0" in word for word in argv):
         raise InputError("a flag must not hold a zero byte; write it without")
-    for word in argv[: argv.index("--") if "--" in argv else None]:
-        flag = word.partition("=")[0]
-        if flag.startswith("--") and flag not in known:
-            near = nearest(flag, known)
+    for place, word in enumerate(argv[: argv.index("--") if "--" in argv else None]):
+        flag, *value = re.split("(?==)", word, maxsplit=1)
+        if not flag.startswith("--"):
+            continue
+        found = spellings.get(flag.replace("_", "-"))
+        if found is None:
+            named = [name for name in OTHER_NAMES.get(flag, ()) if name in known]
+            near = named[0] if named else nearest(flag, known)
             hint = f"did you mean {near}?" if near else "--help lists the flags"
             raise InputError(f"unknown flag {flag}: {hint}")
+        argv[place] = "".join([found, *value])
     return parser.parse_args(argv)
+
+
+class Listed(argparse.Action):
+    """Takes the words of a list, with commas or spaces between them, as one text."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, nargs="+", **options)
+
+    def __call__(self, parser: Any, args: Any, words: list, flag: Any = None) -> None:
+        setattr(args, self.dest, ",".join(word.strip(",") for word in words))
 
 
 def one_of(names: Sequence[str]) -> Callable[[str], str]:
@@ -123,6 +161,8 @@ def import_keras() -> None:
     Raises:
         InputError: When its backend is unknown or not installed.
     """
+    # Messages of TensorFlow's start-up, which mean nothing to a reader.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name = os.environ.get("KERAS_BACKEND") or ""
     if name and name not in BACKENDS:
         raise InputError(f"KERAS_BACKEND: {unknown(name, BACKENDS)}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from ddpm_keras.cli.command import command, import_keras, parse_args
 from ddpm_keras.cli.flags import weights_and_config, weights_parser
 from ddpm_keras.errors import InputError
+from ddpm_keras.files import expand_home
 
 
 @command
@@ -46,7 +47,7 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = weights_parser(__doc__)
     add = parser.add_argument
     text = "FILE.safetensors, which includes the configuration, or FILE.weights.h5"
-    add("--out", metavar="FILE", required=True, help=text)
+    add("--out", metavar="FILE", type=expand_home, required=True, help=text)
     names = ("float32", "float16")
     text = "numbers of a .safetensors file; float16 halves it (default: float32)"
     add("--dtype", choices=names, default="float32", help=text)

@@ -11,7 +11,6 @@ docs/measures.md says which measure answers which question.
 import dataclasses
 import hashlib
 import json
-import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -61,9 +60,6 @@ from ddpm_keras.runs.folder import CONFIG
 
 if TYPE_CHECKING:
     from ddpm_keras.weights import TrainingImages
-
-# 2: print a progress bar only when full
-VERBOSE = 1 if sys.stdout and sys.stdout.isatty() else 2
 
 
 @command
@@ -164,7 +160,7 @@ class Evaluation:
         if self.extractor is None:
             return ImageSet(pixels)
         print(f"features: {title}")
-        return ImageSet(pixels, self.extractor(pixels, VERBOSE))
+        return ImageSet(pixels, self.extractor(pixels, verbose=1))
 
     def make_samples(self) -> ImageSet:
         """Return `--num-images` samples, reusing those in the folder."""
@@ -196,7 +192,6 @@ class Evaluation:
             args.force,
             self.labels,
             batch_size=args.batch_size,
-            verbose=VERBOSE,
             watch=lambda batch, t, x, x_start: check_finite(x, args.weights),
             **self.guidance,
         )
@@ -317,7 +312,7 @@ class Evaluation:
         print(f"bits per dimension: {len(pixels)} {split} images")
         bound = VariationalBound(self.denoiser)
         likelihood = bound.measure(
-            pixels, args.seed, args.batch_size, VERBOSE, images.labels
+            pixels, args.seed, args.batch_size, labels=images.labels
         )
         findings.results |= summarise_bits(likelihood)
         findings.protocol["bpd"] = {"split": split, "number": len(pixels)}

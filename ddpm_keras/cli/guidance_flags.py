@@ -10,6 +10,7 @@ from ddpm_keras.cli.flags import add_number
 from ddpm_keras.config import Config
 from ddpm_keras.data.pixels import shown_shape
 from ddpm_keras.errors import ArgumentError, InputError
+from ddpm_keras.files import expand_home
 from ddpm_keras.labels import check_guidance
 from ddpm_keras.weights import find_weights, read_config
 
@@ -36,6 +37,7 @@ def add_guidance_flags(add: Callable) -> None:
     add(
         "--guide",
         metavar="WEIGHTS",
+        type=expand_home,
         help="steer away from the images of weaker weights, such as an earlier "
         "checkpoint, in place of unlabelled images (default: none)",
     )

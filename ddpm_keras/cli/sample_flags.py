@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_keras.cli.command import parse_args
+from ddpm_keras.cli.command import Listed, parse_args
 from ddpm_keras.cli.flags import (
     MAX_DIGITS,
     add_name,
@@ -17,7 +17,7 @@ from ddpm_keras.cli.flags import (
 )
 from ddpm_keras.cli.guidance_flags import add_guidance_flags
 from ddpm_keras.errors import InputError, short
-from ddpm_keras.files import can_be_written
+from ddpm_keras.files import can_be_written, expand_home
 from ddpm_keras.samplers import MAX_SEED, SPACINGS, VARIANCES
 
 MAX_SEEDS = 1_000_000
@@ -59,16 +59,18 @@ def _add_image_flags(add: Callable) -> None:
         f"(default: 16, or {EACH_LABEL} of each label, or all --seeds)",
     )
     add_number(add, "--seed", f"first of consecutive seeds, 0 to {MAX_SEED}", 0)
-    add("--seeds", metavar="LIST", help="one seed per image, such as 0-63 or 1,5,20-29")
+    text = "one seed per image, such as 0-63 or 1,5,20-29"
+    add("--seeds", metavar="LIST", action=Listed, help=text)
     add(
         "--interpolate",
         nargs=2,
+        type=expand_home,
         metavar=("A", "B"),
         help="--num-images images from A to B: two seeds (spherical, in the noise), or "
         "two image files (diffused by --strength, mixed and denoised)",
     )
     text = "image file to diffuse by --strength and denoise, once per seed"
-    add("--start-from", metavar="IMAGE", help=text)
+    add("--start-from", metavar="IMAGE", type=expand_home, help=text)
     add_number(
         add,
         "--strength",
@@ -82,6 +84,7 @@ def _add_label_flags(add: Callable) -> None:
     add(
         "--labels",
         metavar="LIST",
+        action=Listed,
         help='names or numbers of classes, such as sunflower,"water lily", each with '
         "every seed; all; random, one for each seed; or none, whatever class it may be "
         "(default: random where the weights know classes)",
@@ -111,13 +114,13 @@ def _add_step_flags(add: Callable) -> None:
 
 def _add_output_flags(add: Callable) -> None:
     text = "FILE.png (a grid), FILE.npz, or DIR for PNGs by seed (default: grid.png)"
-    add("--out", metavar="PATH", default="grid.png", help=text)
+    add("--out", metavar="PATH", type=expand_home, default="grid.png", help=text)
     text = "animation of x_t beside the predicted x_0, up to 64 images of the first "
     text += "batch (default: none)"
-    add("--gif", metavar="FILE", help=text)
+    add("--gif", metavar="FILE", type=expand_home, help=text)
     text = "PNG of the predicted x_0 over time, up to 8 images, a row each (default: "
     text += "none)"
-    add("--strip", metavar="FILE", help=text)
+    add("--strip", metavar="FILE", type=expand_home, help=text)
     add("--force", action="store_true", help="overwrite files (default: refuse)")
 
 

@@ -16,6 +16,7 @@ from ddpm_keras.cli.flags import find_config, shipped_configs
 from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
 from ddpm_keras.data import check_data_set
 from ddpm_keras.errors import InputError
+from ddpm_keras.files import expand_home
 from ddpm_keras.networks import check_memory
 from ddpm_keras.runs.folder import (
     CONFIG,
@@ -60,12 +61,14 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--config",
         metavar="FILE",
+        type=expand_home,
         help="a YAML file, or the name of a configuration that ships: "
         f"{', '.join(shipped_configs())} (default with --resume: the run's own)",
     )
     add(
         "--run-dir",
         metavar="DIR",
+        type=expand_home,
         help="the run's folder (default: the next free runs/NAME/001, 002, ..., where "
         "NAME is the configuration's)",
     )

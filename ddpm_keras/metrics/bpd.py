@@ -13,7 +13,6 @@ this package.
 
 import dataclasses
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -22,6 +21,7 @@ from ddpm_keras.data.batches import full_batches
 from ddpm_keras.data.pixels import to_float
 from ddpm_keras.diffusion import take_at
 from ddpm_keras.errors import require
+from ddpm_keras.progress import Progress
 from ddpm_keras.samplers import VARIANCES
 
 
@@ -110,7 +110,7 @@ class VariationalBound:
             images: uint8 array of shape `(num_images, height, width, channels)`.
             seed: Seed of the noise, 0 or more.
             batch_size: Images computed together.
-            verbose: 1 shows a progress bar over timesteps, 0 does not.
+            verbose: 1 shows progress over timesteps, 0 does not.
             labels: Class of each image, an int array, which makes the bound one on
                 p(x_0 | label). Default: no labels.
 
@@ -131,10 +131,13 @@ class VariationalBound:
         batches = full_batches(len(images), batch_size)
         terms = {name: np.zeros((len(images), timesteps)) for name in VARIANCES}
         prior = np.zeros(len(images))
-        progress = keras.utils.Progbar(
-            len(batches) * timesteps, verbose=verbose, unit_name="step"
+        progress = Progress(
+            "bits per dimension",
+            len(batches) * timesteps,
+            "steps",
+            show=bool(verbose),
         )
-        for some, places in batches:
+        for number, (some, places) in enumerate(batches, 1):
             count = some.stop - some.start
             batch = to_float(images[places])
             prior[some] = self.prior(batch)[:count]
@@ -147,7 +150,7 @@ class VariationalBound:
                 at_t = self.terms(batch, np.full(len(batch), t), noise, known)
                 for name, values in at_t.items():
                     terms[name][some, t] = values[:count]
-                progress.add(1)
+                progress.update(number * timesteps - t)
         return Likelihood(terms, prior)
 
     def _terms(self, images, t, noise, labels):

@@ -18,6 +18,7 @@ from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import InputError, RunError, require
 from ddpm_keras.metrics import efficientnet
 from ddpm_keras.networks import NETWORKS
+from ddpm_keras.progress import Progress
 from ddpm_keras.weights import fingerprint
 
 INCEPTION_SIZE = 299  # pixels a side, as InceptionV3 was trained
@@ -38,7 +39,7 @@ class FeatureExtractor:
 
     Call arguments:
         images: uint8 array of shape `(num_images, height, width, channels)`.
-        verbose: 1 shows a progress bar, 0 does not.
+        verbose: 1 shows progress, 0 does not.
 
     Returns of a call:
         A float64 array of shape `(num_images, dims)`.
@@ -63,9 +64,7 @@ class FeatureExtractor:
             dtype=str(images.dtype),
             shape=images.shape,
         )
-        progress = keras.utils.Progbar(
-            len(images), verbose=verbose, unit_name="image", interval=0.5
-        )
+        progress = Progress("features", len(images), "images", show=bool(verbose))
         features = np.zeros((len(images), self.dims))
         for some, places in full_batches(len(images), self.batch_size):
             found = self.network.predict_on_batch(to_float(images[places]))

@@ -1,8 +1,8 @@
 """A training run: from a configuration to trained weights in a run folder."""
 
+import contextlib
 import dataclasses
 import shlex
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ddpm_keras.runs.callbacks import (
 )
 from ddpm_keras.runs.folder import write_config
 from ddpm_keras.runs.log import Log, cut_log
+from ddpm_keras.runs.progress import TrainingProgress
 from ddpm_keras.runs.report import REPORT, Report, write_report
 from ddpm_keras.runs.state import load_state
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
@@ -136,7 +137,8 @@ class Run:
                 self.folder, self.config, size, first_step, facts, stop
             )
             try:
-                self.fit(first_step, self.callbacks(checkpoints))
+                with contextlib.closing(self.progress(first_step)) as progress:
+                    self.fit(first_step, [*self.callbacks(checkpoints), progress])
             except Stopped as stopped:
                 checkpoints.save(last=True)
                 print(
@@ -200,6 +202,11 @@ class Run:
         self.grids.on_train_begin()
         write_report(self.folder)
 
+    def progress(self, first_step):
+        """Return the callback that shows how far the training is."""
+        size, epochs = self.steps_per_epoch, self.config.num_epochs
+        return TrainingProgress(size, epochs, first_step)
+
     def callbacks(self, checkpoints):
         """Return the callbacks of `fit` in their order of dependence."""
         log_path = self.folder / "log.csv"
@@ -253,7 +260,7 @@ class Run:
             validation_data=validation,
             callbacks=callbacks,
             shuffle=False,  # `make_batches` has shuffled
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,  # `TrainingProgress` shows it
         )
 
 
