@@ -244,8 +244,19 @@ def distributed(batch_size, distribute="auto"):
         with tf.distribute.MirroredStrategy(devices).scope():
             yield len(devices)
         return
-    with keras.distribution.DataParallel(devices=devices).scope():
+    # Each host reads its own share of a batch; see `host_share`.
+    data_parallel = keras.distribution.DataParallel(
+        devices=devices, auto_shard_dataset=False
+    )
+    with data_parallel.scope():
         yield len(devices)
+
+
+def host_share():
+    """Return this host's number and the number of hosts that share each batch."""
+    if BACKEND != "jax" or keras.distribution.distribution() is None:
+        return 0, 1
+    return jax.process_index(), jax.process_count()
 
 
 def draw_share(draw, shape):

@@ -129,6 +129,12 @@ class Config(BaseModel):
     """leave out the images of "folder" that cannot be read"""
     num_images: Count = 1020
     """images that "petals" draws"""
+    cache: Literal["auto", "ram", "disk"] = "auto"
+    """where the decoded images are kept; auto: on disk if they take more than half of
+    the free memory"""
+    cache_dir: PathOrNone = None
+    """folder of the images kept on disk, which runs share; null: ddpm_keras in
+    XDG_CACHE_HOME or ~/.cache"""
     class_labels: Switch = False
     """learn the classes of the images, so that samples of one can be asked for: a label
     of TFDS, a subfolder each of "folder", a flower shape of petals"""
@@ -348,7 +354,15 @@ class Config(BaseModel):
 
 # The keys that may change when a run is resumed.
 RESUMABLE = {
-    *("data_dir", "num_epochs", "learning_rate", "sample_every", "num_samples"),
+    *(
+        "data_dir",
+        "cache",
+        "cache_dir",
+        "num_epochs",
+        "learning_rate",
+        "sample_every",
+        "num_samples",
+    ),
     *("sampler", "sample_steps", "sample_eta", "save_every", "keep", "tensorboard"),
     *("distribute", "eval_every", "eval_images"),
 }

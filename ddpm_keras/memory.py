@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+import psutil
+
 # Limits of the container that this process runs in: version 2 of cgroups, version 1.
 CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -20,3 +22,9 @@ def total_memory() -> int | None:
         with contextlib.suppress(OSError, ValueError):  # a limit may be "max"
             sizes.append(int(path.read_text()))
     return min(sizes, default=None)
+
+
+def free_memory() -> int:
+    """Return the bytes that a process may still take without swapping."""
+    free, limit = psutil.virtual_memory().available, total_memory()
+    return free if limit is None else min(free, limit)

@@ -1,5 +1,7 @@
 """Batches of images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -177,6 +179,33 @@ def test_labels_stay_with_their_images():
         labels = [label for _, label in batches.as_numpy_iterator()]
         numbers, _ = read(batches.map(lambda pixels, label: pixels))
         np.testing.assert_array_equal(labels, np.array(numbers) % 3)
+
+
+def test_hosts_read_their_shares_of_a_batch_and_nothing_else():
+    read = []
+
+    class Noted(np.ndarray):
+        def __getitem__(self, rows):
+            read.extend(np.ravel(rows))
+            return np.asarray(self)[rows]
+
+    images = Images(numbered(20), np.arange(20) % 3)
+    indices = np.arange(1, 15)
+    for make in (
+        lambda i, **share: make_batches(i, 6, 3, seed=4, indices=indices, **share)[0],
+        lambda i, **share: make_validation_batches(i, 6, indices, **share),
+    ):
+        wanted = list(make(images).as_numpy_iterator())
+        noted = dataclasses.replace(images, pixels=images.pixels.view(Noted))
+        shares = []
+        for host in range(3):
+            read.clear()
+            shares.append(list(make(noted, share=(host, 3)).as_numpy_iterator()))
+            assert len(read) == 2 * len(wanted)
+        for k, (pixels, labels) in enumerate(wanted):
+            parts = [share[k] for share in shares]
+            np.testing.assert_array_equal(np.concatenate([p for p, _ in parts]), pixels)
+            np.testing.assert_array_equal(np.concatenate([n for _, n in parts]), labels)
 
 
 # Held-out images.

@@ -22,6 +22,10 @@ def test_selection_keeps_all_of_an_image_together(indices):
     np.testing.assert_array_equal(some.labels, chosen % 3)
     assert list(some.ids) == [f"{k}.png" for k in chosen]
     assert (some.names, len(some)) == (names, len(chosen))
+    again = some.take(slice(1, None))  # of a selection, and still of no copy
+    np.testing.assert_array_equal(again.pixels, PIXELS[chosen[1:]])
+    assert again.pixels.array is PIXELS
+    assert again.digest(np.arange(2)) == Images(PIXELS, labels).digest(chosen[1:3])
 
 
 def test_images_are_identified_by_their_index_unless_told():

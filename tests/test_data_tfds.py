@@ -21,7 +21,7 @@ from refusal import refusal
 from tensorflow_datasets.core.download import downloader
 
 from ddpm_keras.config import Config
-from ddpm_keras.data import load_images
+from ddpm_keras.data import load_images, open_source
 from ddpm_keras.data.flowers import draw_flower
 from ddpm_keras.errors import RunError
 
@@ -218,6 +218,23 @@ def test_labels_are_left_out_unless_asked_for(labelled_dir):
     images = load_images(tfds_config(labelled_dir, 4, dataset_name="half"))
     assert (images.labels, images.names) == (None, ())
     assert len(images) == 4
+
+
+def test_cache_keeps_images_with_their_labels_and_goes_on_anywhere(
+    labelled_dir, tmp_path
+):
+    splits = {"splits": ["train[1:]", "test"], "dataset_name": "named"}
+    keys = {**splits, "class_labels": True, "cache_dir": str(tmp_path)}
+    wanted = load_images(tfds_config(labelled_dir, 4, **keys, cache="ram"))
+    config = tfds_config(labelled_dir, 4, **keys, cache="disk")
+    for _ in range(2):  # filled, and found there
+        images = load_images(config)
+        np.testing.assert_array_equal(images.pixels, wanted.pixels)
+        np.testing.assert_array_equal(images.labels, wanted.labels)
+        assert (list(images.ids), images.names) == (list(wanted.ids), wanted.names)
+    (rest,) = open_source(config).blocks(2, None)
+    np.testing.assert_array_equal(rest.pixels, wanted.pixels[2:])
+    assert (rest.ids, rest.stop) == (list(wanted.ids[2:]), 5)
 
 
 @pytest.mark.parametrize("labelled", [False, True])

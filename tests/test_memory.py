@@ -10,7 +10,7 @@ def test_the_smallest_limit_counts(monkeypatch, tmp_path):
     (tmp_path / "a").write_text("max\n")
     assert memory.total_memory() == of_machine
     (tmp_path / "b").write_text("4096\n")
-    assert memory.total_memory() == 4096
+    assert memory.total_memory() == memory.free_memory() == 4096
 
 
 def test_nobody_may_know(monkeypatch):

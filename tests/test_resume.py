@@ -38,6 +38,8 @@ sample_every: 2
 num_samples: 2
 sample_steps: 2
 save_every: 3
+cache: disk
+cache_dir: cache
 seed: 11
 """
 STEPS = 20  # 4 an epoch
@@ -104,9 +106,10 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(server):
-    """A run that was never stopped."""
+    """A run that was never stopped, with its images in memory; the others' are not."""
     folder = server.folder / "whole"
-    assert server.train(folder, "--keep", STEPS) == 0, server.output()
+    flags = ["--keep", STEPS, "--cache", "ram"]
+    assert server.train(folder, *flags) == 0, server.output()
     assert saved_steps(folder) == [3, 6, 9, 12, 15, 18, 20]
     return folder
 

@@ -254,6 +254,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     (_, *sizes), options = calls["make_batches"]
     assert sizes == [3, 5]
     training_indices = options.pop("indices")
+    assert options.pop("share") == (0, 1)
     assert options == {"seed": 22, "random_flip": False, "first_step": 0}
     assert len(training_indices) == 12
 

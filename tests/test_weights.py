@@ -164,7 +164,11 @@ def test_malformed_record_of_training_images_is_refused(tmp_path, text):
 
 
 def test_places_on_this_machine_are_left_out(network, tmp_path):
-    places = {"data_dir": "/home/ann/photos", "initial_weights": "/home/ann/old"}
+    places = {
+        "data_dir": "/home/ann/photos",
+        "cache_dir": "/home/ann/cache",
+        "initial_weights": "/home/ann/old",
+    }
     config = CONFIG.model_copy(update={"dataset_name": "folder", **places})
     save_weights(network, tmp_path / "weights.safetensors", config)
     assert b"/home/ann" not in (tmp_path / "weights.safetensors").read_bytes()

@@ -157,6 +157,7 @@ class Evaluation:
 
     def image_set(self, title: str, pixels: np.ndarray) -> ImageSet:
         """Return images, with their features if there is an extractor."""
+        pixels = np.asarray(pixels)
         if self.extractor is None:
             return ImageSet(pixels)
         print(f"features: {title}")
@@ -308,7 +309,7 @@ class Evaluation:
                 "memorises has a low one"
             )
         images = images.take(self.shuffled(len(images))[: args.bpd_images])
-        pixels = images.pixels
+        pixels = np.asarray(images.pixels)
         print(f"bits per dimension: {len(pixels)} {split} images")
         bound = VariationalBound(self.denoiser)
         likelihood = bound.measure(

@@ -68,7 +68,7 @@ def _only_plain(config: Config, source: Path | str) -> Config:
                 f"--data: {source} has {key} {short(repr(value))}, which is read only "
                 "where you name it yourself; name images of yours"
             )
-    return config
+    return config.model_copy(update={"cache_dir": None})  # nor written anywhere
 
 
 def load_real(

@@ -15,6 +15,7 @@ from ddpm_keras.cli.command import command, import_keras, new_parser, parse_args
 from ddpm_keras.cli.flags import find_config, shipped_configs
 from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
 from ddpm_keras.data import check_data_set
+from ddpm_keras.data.cache import clear_cache
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import expand_home
 from ddpm_keras.networks import check_memory
@@ -30,6 +31,11 @@ from ddpm_keras.weights import find_weights
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_flags(argv)
+    if args.clear_cache:
+        config = args.config and load_config(args.config)
+        folder = args.cache_dir or (config and config.cache_dir)
+        print(clear_cache(folder and expand_home(folder)))
+        return 0
     config = load_config(args.config, overrides_from(args))
     if args.dry_run:
         print(config.to_yaml(), end="")
@@ -74,6 +80,11 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--resume", action="store_true", help="resume the run in --run-dir")
     add("--dry-run", action="store_true", help="print the configuration and exit")
+    add(
+        "--clear-cache",
+        action="store_true",
+        help="remove all images from the cache on disk (--cache_dir) and exit",
+    )
     add_config_flags(parser)
     args = parse_args(parser, argv)
     if args.resume and args.run_dir is None:
@@ -82,7 +93,7 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
         args.config = find_config(args.config)
     elif args.resume:
         args.config = Path(args.run_dir, CONFIG)
-    else:
+    elif not args.clear_cache:
         names = ", ".join(shipped_configs())
         raise InputError(f"--config: name a YAML file, or one that ships: {names}")
     return args

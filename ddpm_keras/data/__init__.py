@@ -1,15 +1,16 @@
 """Data sets from three sources, loaded as `Images`.
 
-Every image is decoded and resized once and kept in memory as bytes (1,020 flowers at
-64x64 are 12 MB).
+Every image is decoded and resized once, and kept as bytes in memory or in a cache on
+disk (1,020 flowers at 64x64 are 12 MB).
 """
 
 from ddpm_keras.data.batches import check_fills_batch
+from ddpm_keras.data.cache import keeps_on_disk, load_cached
 from ddpm_keras.data.classes import check_class_names, find_classes
-from ddpm_keras.data.flowers import SHAPES, draw_labelled_flowers
-from ddpm_keras.data.folder import find_images, image_ids, load_folder
-from ddpm_keras.data.images import Images, split_indices
-from ddpm_keras.data.tfds import load_tfds
+from ddpm_keras.data.folder import FolderSource, find_images, image_ids
+from ddpm_keras.data.images import split_indices
+from ddpm_keras.data.petals import PetalSource, petal_ids
+from ddpm_keras.data.tfds import TfdsSource
 
 
 def check_data_set(config):
@@ -29,7 +30,7 @@ def check_data_set(config):
         if config.class_labels:
             find_classes(config.data_dir, ids)
     elif config.dataset_name == "petals":
-        ids = _petal_ids(config)
+        ids = petal_ids(config.seed, range(config.num_images))
     else:
         return
     training, _ = split_indices(ids, config.validation_fraction)
@@ -51,29 +52,26 @@ def load_images(config):
         InputError: When there is no such data set, no image, or, unless `skip_bad`,
             one that cannot be decoded; when images have no labels that are asked for,
             or other classes than `class_names`.
-        RunError: When a data set of TFDS cannot be downloaded or read.
+        RunError: When a data set of TFDS cannot be downloaded or read, or the cache
+            cannot be written.
     """
-    images = _load(config)
+    source = open_source(config)
+    if keeps_on_disk(source, config.cache, config.cache_dir):
+        images = load_cached(source, config.cache_dir)
+    else:
+        images = source.read()
     if config.class_names is not None:
         check_class_names(images.names, config.class_names)
     return images
 
 
-def _load(config):
-    *size, channels = config.image_shape
-    folder, labelled = config.data_dir, config.class_labels
+def open_source(config):
+    """Return the `Source` that a configuration names."""
+    shape, labelled = config.image_shape, config.class_labels
     if config.dataset_name == "folder":
-        return load_folder(folder, *size, channels, config.skip_bad, labelled)
+        return FolderSource(config.data_dir, shape, config.skip_bad, labelled)
     if config.dataset_name == "petals":
-        pixels, labels = draw_labelled_flowers(
-            config.num_images, size, channels, config.seed
-        )
-        # All shapes, also those that a few flowers do not show.
-        labels, names = (labels, tuple(SHAPES)) if labelled else (None, ())
-        return Images(pixels, labels, names, _petal_ids(config))
-    name, splits = config.dataset_name, config.splits
-    return load_tfds(name, splits, folder, *size, channels, labelled)
-
-
-def _petal_ids(config):
-    return [f"{config.seed}/{index}" for index in range(config.num_images)]
+        return PetalSource(config.num_images, config.seed, shape, labelled)
+    return TfdsSource(
+        config.dataset_name, config.splits, config.data_dir, shape, labelled
+    )

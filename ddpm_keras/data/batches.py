@@ -1,7 +1,8 @@
 """Batches of images: by step number for training, in order for everything else.
 
 The images and flips of training step n depend only on the seed and n, so a run can
-resume at any step as if it had never stopped.
+resume at any step as if it had never stopped. Pixels are read when their batch is made:
+those of a memory map need no memory.
 """
 
 import numpy as np
@@ -20,7 +21,14 @@ def check_fills_batch(num_images, batch_size):
 
 
 def make_batches(
-    images, batch_size, num_epochs, seed=0, random_flip=True, first_step=0, indices=None
+    images,
+    batch_size,
+    num_epochs,
+    seed=0,
+    random_flip=True,
+    first_step=0,
+    indices=None,
+    share=(0, 1),
 ):
     """Make the training batches of all epochs.
 
@@ -35,6 +43,8 @@ def make_batches(
         random_flip: Whether each image is mirrored with probability 1/2.
         first_step: The step to start at, counted from 0 over all epochs.
         indices: Int array, the images to train on. Default: all.
+        share: Number of this host and number of hosts, which divides `batch_size`. Each
+            batch is only the host's part of it, in the order of the hosts.
 
     Returns:
         A `tf.data.Dataset` of float32 batches in [-1, 1], or of `(batch, labels)` if
@@ -49,12 +59,12 @@ def make_batches(
     indices = np.arange(len(images)) if indices is None else indices
     check_fills_batch(len(indices), batch_size)
     steps_per_epoch = len(indices) // batch_size
-    # Keep the images out of the GPU's memory.
-    with tf.device("CPU"):
-        pool, indices = tf.constant(images.pixels), tf.constant(indices, "int64")
+    with tf.device("CPU"):  # out of the GPU's memory
+        indices = tf.constant(indices, "int64")
     last_image = len(indices) - 1
     places = tf.range(batch_size, dtype="int64")
     columns = tf.range(images.pixels.shape[2])
+    mine = _part(batch_size, share)
 
     def batch_of(step):
         epoch, step_in_epoch = step // steps_per_epoch, step % steps_per_epoch
@@ -65,16 +75,14 @@ def make_batches(
         chosen = tf.random.experimental.index_shuffle(
             step_in_epoch * batch_size + places, epoch_seed, last_image
         )
-        chosen = tf.gather(indices, chosen)
-        batch = tf.gather(pool, chosen)
+        pixels, *labels = _read(images, tf.gather(indices, chosen[mine]))
         if random_flip:
             flip_seed = tf.stack([seed, step])
-            coins = tf.random.stateless_uniform((batch_size, 1), flip_seed)
+            coins = tf.random.stateless_uniform((batch_size, 1), flip_seed)[mine]
             # Far faster than reversed slices in TensorFlow.
             order = tf.where(coins < 0.5, columns[::-1], columns)
-            batch = tf.gather(batch, order, axis=2, batch_dims=1)
-        labels = images.labels
-        return _batch(batch, None if labels is None else tf.gather(labels, chosen))
+            pixels = tf.gather(pixels, order, axis=2, batch_dims=1)
+        return _batch(pixels, *labels)
 
     batches = (
         tf.data.Dataset.range(first_step, steps_per_epoch * num_epochs)
@@ -84,7 +92,7 @@ def make_batches(
     return batches, steps_per_epoch
 
 
-def make_validation_batches(images, batch_size, indices):
+def make_validation_batches(images, batch_size, indices, share=(0, 1)):
     """Make a data set like `make_batches`, of the images at `indices`, unflipped.
 
     The last batch is filled up with the first images, which therefore count twice:
@@ -93,14 +101,31 @@ def make_validation_batches(images, batch_size, indices):
     import tensorflow as tf
 
     num_batches = -(-len(indices) // batch_size)
-    chosen = images.take(np.resize(indices, num_batches * batch_size))
-    tensors = chosen.pixels if chosen.labels is None else (chosen.pixels, chosen.labels)
+    chosen = np.resize(indices, (num_batches, batch_size)).astype("int64")
     return (
-        tf.data.Dataset.from_tensor_slices(tensors)
-        .batch(batch_size, drop_remainder=True)
-        .map(_batch)
+        tf.data.Dataset.from_tensor_slices(chosen[:, _part(batch_size, share)])
+        .map(lambda some: _batch(*_read(images, some)))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _part(batch_size, share):
+    """Return the places in a batch that one of several hosts reads, as a slice."""
+    host, num_hosts = share
+    size = batch_size // num_hosts
+    return slice(host * size, (host + 1) * size)
+
+
+def _read(images, chosen):
+    """Return tensors of the pixels at an int64 tensor, and of any labels."""
+    import tensorflow as tf
+
+    # NumPy reads arrays and memory maps where they are; a tensor would be a copy.
+    pixels = tf.numpy_function(images.pixels.__getitem__, [chosen], tf.uint8)
+    pixels.set_shape((*chosen.shape, *images.pixels.shape[1:]))
+    if images.labels is None:
+        return (pixels,)
+    return pixels, tf.gather(images.labels, chosen)
 
 
 def _batch(pixels, labels=None):

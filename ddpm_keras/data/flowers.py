@@ -56,10 +56,10 @@ def draw_flower(seed, index, img_size, img_channels=3):
     Returns:
         A uint8 array of shape `(height, width, img_channels)`, 0 to 255.
     """
-    return _draw(seed, index, img_size, img_channels)[0]
+    return draw_labelled_flower(seed, index, img_size, img_channels)[0]
 
 
-def _draw(seed, index, img_size, img_channels):
+def draw_labelled_flower(seed, index, img_size, img_channels=3):
     """Return the flower as `draw_flower` does, and the number of its shape."""
     height, width = _check_format(img_size, img_channels)
     rng = np.random.default_rng([seed, index])
@@ -108,7 +108,9 @@ def draw_labelled_flowers(num_images, img_size, img_channels=3, seed=0):
         count the names in `SHAPES`.
     """
     require(num_images >= 1, "`num_images` must be positive.", num_images=num_images)
-    drawn = [_draw(seed, i, img_size, img_channels) for i in range(num_images)]
+    drawn = [
+        draw_labelled_flower(seed, i, img_size, img_channels) for i in range(num_images)
+    ]
     images, shapes = zip(*drawn, strict=True)
     return np.stack(images), np.array(shapes, "int32")
 

@@ -1,15 +1,21 @@
 """The `folder` data set: every image below a folder."""
 
+import functools
+import hashlib
 import os
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpm_keras.data.classes import find_classes, number_classes
 from ddpm_keras.data.images import Images
 from ddpm_keras.data.pixels import BrokenImageError, decode_image, fit_image
+from ddpm_keras.data.source import Block, Source, block_ranges, in_order
 from ddpm_keras.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
@@ -55,68 +61,107 @@ def image_ids(folder: str, paths: list[str]) -> list[str]:
     return [path[start:].replace(os.sep, "/") for path in paths]
 
 
-def load_folder(
-    folder: str,
-    height: int,
-    width: int,
-    channels: int,
-    skip_bad: bool = False,
-    labelled: bool = False,
-) -> Images:
-    """Decode and fit every image below a folder, in the order of their paths.
+class FolderSource(Source):
+    """Every image below a folder, in the order of their paths, which identify them.
 
-    Their `ids` are these paths, and with `labelled` they have labels.
-
-    With `skip_bad`, images that cannot be read are left out, with a line on stderr.
+    Args:
+        folder: The folder.
+        shape: Height, width and channels of each image of the result.
+        skip_bad: Whether images that cannot be read are left out, with a line on
+            stderr.
+        labelled: Whether they get labels.
 
     Raises:
-        InputError: As `find_images` and `find_classes`; or when images cannot be read,
-            with their names.
+        InputError: As `find_images` and `find_classes`.
     """
-    paths = find_images(folder)
-    ids = image_ids(folder, paths)
-    classes = find_classes(folder, ids) if labelled else None
-    pixels = np.empty((len(paths), height, width, channels), "uint8")
-    reasons = {}
 
-    def load(k):
+    def __init__(
+        self,
+        folder: str,
+        shape: tuple[int, int, int],
+        skip_bad: bool = False,
+        labelled: bool = False,
+    ) -> None:
+        self.folder, self.shape = folder, shape
+        self.skip_bad, self.labelled = skip_bad, labelled
+        self.paths = find_images(folder)
+        self.ids = image_ids(folder, self.paths)
+        self.count = len(self.paths)
+        if labelled:
+            find_classes(folder, self.ids)  # before any image is read
+
+    def describe(self) -> dict[str, Any]:
+        """Return the folder, and a hash of its images' names, sizes and times."""
+        files = hashlib.sha256()
+        for path, name in zip(self.paths, self.ids, strict=True):
+            files.update(f"{name!r}{_size_and_time(path)}".encode())
+        folder = os.path.realpath(self.folder)
+        return {"source": "folder", "folder": folder, "files": files.hexdigest()}
+
+    def blocks(self, first: int, executor: Executor) -> Iterator[Block]:
+        ranges = block_ranges(first, self.count, self.shape)
+        return in_order(executor, map(self._task, ranges))
+
+    def _task(self, indices: range) -> Callable[[], Block]:
+        some = slice(indices.start, indices.stop)
+        names = self.paths[some], self.ids[some]
+        return functools.partial(_read_files, *names, self.shape, indices.stop)
+
+    def finish(
+        self,
+        pixels: np.ndarray,
+        ids: list[str],
+        classes: None,
+        skipped: list[str],
+        digests: Path | None = None,
+    ) -> Images:
+        if skipped:
+            _skip(self.folder, skipped, self.count, self.skip_bad)
+        labels, names = None, ()
+        if self.labelled:
+            labels, names = number_classes(find_classes(self.folder, ids))
+        return Images(pixels, labels, names, ids, tuple(skipped), digests)
+
+
+def _read_files(
+    paths: list[str], ids: list[str], shape: tuple[int, int, int], stop: int
+) -> Block:
+    """Decode and fit some images."""
+    *size, channels = shape
+    good, names, skipped = [], [], []
+    for path, name in zip(paths, ids, strict=True):
         try:
-            pixels[k] = fit_image(decode_image(paths[k], channels), height, width)
+            good.append(fit_image(decode_image(path, channels), *size))
+            names.append(name)
         except BrokenImageError as error:
-            reasons[k] = error.reason
-
-    with ThreadPoolExecutor() as pool:  # Pillow releases Python's lock
-        list(pool.map(load, range(len(paths))))
-    skipped = ()
-    if reasons:
-        skipped = _skip(folder, paths, reasons, skip_bad)
-        good = [k for k in range(len(paths)) if k not in reasons]
-        pixels, ids = pixels[good], [ids[k] for k in good]
-        classes = classes and [classes[k] for k in good]
-    labels, names = number_classes(classes) if labelled else (None, ())
-    return Images(pixels, labels, names, ids, skipped)
+            skipped.append(f"{_printable(name)} ({error.reason})")
+    pixels = np.array(good, "uint8").reshape(-1, *shape)
+    return Block(pixels, names, None, skipped, stop)
 
 
-def _skip(
-    folder: str, paths: list[str], reasons: dict[int, str], skip_bad: bool
-) -> tuple[str, ...]:
-    """Tell which images cannot be read; return a line on each, or raise."""
-    lines = [
-        f"{_printable(os.path.relpath(paths[k], folder))} ({reasons[k]})"
-        for k in sorted(reasons)
-    ]
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    """Return what changes with a file's content; None if there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _skip(folder: str, lines: list[str], count: int, skip_bad: bool) -> None:
+    """Tell which images cannot be read, by a line on each; or raise."""
     first, more = ", ".join(lines[:MOST_NAMED]), len(lines) - MOST_NAMED
     if more > 0:
         first += f" and {more} more"
     where = _printable(str(folder))
-    count = f"data_dir: {len(lines)} of {len(paths)} images in {where} cannot be read"
-    some_good = len(lines) < len(paths)
+    problem = f"data_dir: {len(lines)} of {count} images in {where} cannot be read"
+    some_good = len(lines) < count
     if skip_bad and some_good:
-        print(f"{count} and are left out: {first}", file=sys.stderr)
-        return tuple(lines)
+        print(f"{problem} and are left out: {first}", file=sys.stderr)
+        return
     listed = f", all listed in {_write_list(lines)}" if more > 0 else ""
     rest = ", or train on the rest with --skip_bad true" if some_good else ""
-    raise InputError(f"{count}: {first}{listed}; remove or replace each{rest}")
+    raise InputError(f"{problem}: {first}{listed}; remove or replace each{rest}")
 
 
 def _refuse(error: OSError) -> None:

@@ -1,14 +1,40 @@
-"""A data set in memory, and its split into training and held-out images."""
+"""The images of a data set, and their split into training and held-out ones."""
 
+import contextlib
 import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ddpm_keras.files import written_whole
 from ddpm_keras.labels import NO_LABEL
 
 BLOCK = 4096  # images hashed at a time
+
+
+class Rows:
+    """Some rows of an array, in any order, of which only those indexed are copied.
+
+    Args:
+        array: An array, or a memory map that does not fit into memory.
+        places: Int array, the rows.
+    """
+
+    def __init__(self, array, places):
+        self.array, self.places = array, places
+        self.shape, self.dtype = (len(places), *array.shape[1:]), array.dtype
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(self, rows):
+        return self.array[self.places[rows]]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,12 +42,14 @@ class Images:
     """The images of a data set, in a fixed order, with their labels.
 
     Attributes:
-        pixels: uint8 array or memory map, `(num_images, height, width, channels)`.
+        pixels: uint8 array, memory map or `Rows`, of shape
+            `(num_images, height, width, channels)`.
         labels: Class of each image, an int32 array of shape `(num_images,)`, or None.
         names: Class names, by label; () without labels.
         ids: What identifies each image wherever it stands in the data set, such as its
             file name: an object array of texts. Default: its index.
         skipped: "name (reason)" of each image that was left out.
+        digests: Folder that keeps the digests of pixels which never change, or None.
     """
 
     pixels: np.ndarray
@@ -29,6 +57,7 @@ class Images:
     names: tuple[str, ...] = ()
     ids: np.ndarray | Sequence[str] | None = None
     skipped: tuple[str, ...] = ()
+    digests: Path | None = None
 
     def __post_init__(self):
         ids = map(str, range(len(self.pixels))) if self.ids is None else self.ids
@@ -40,10 +69,11 @@ class Images:
         return len(self.pixels)
 
     def take(self, indices):
-        """Select images by an int array, a slice or a bool array."""
+        """Select images by an int array, a slice or a bool array; copy no pixels."""
+        array, places = self._places(np.arange(len(self))[indices])
         return dataclasses.replace(
             self,
-            pixels=self.pixels[indices],
+            pixels=Rows(array, places),
             labels=None if self.labels is None else self.labels[indices],
             ids=self.ids[indices],
         )
@@ -59,6 +89,28 @@ class Images:
 
         Labels, if there are any, follow the pixels as little-endian int32.
         """
+        if self.digests is None:
+            return self._read_digest(indices)
+        key = hashlib.sha256(self._places(indices)[1].astype("<i8"))
+        if self.labels is not None:
+            key.update(self.labels[indices].astype("<i4"))
+        path = self.digests / f"digest-{key.hexdigest()}"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            known = path.read_text()
+            if re.fullmatch("[0-9a-f]{64}", known):
+                return known
+        digest = self._read_digest(indices)
+        with contextlib.suppress(OSError), written_whole(path) as file:
+            file.write_text(digest)
+        return digest
+
+    def _places(self, indices):
+        """Return the array that holds the pixels, and the places of images in it."""
+        if isinstance(self.pixels, Rows):
+            return self.pixels.array, self.pixels.places[indices]
+        return self.pixels, np.asarray(indices)
+
+    def _read_digest(self, indices):
         digest = hashlib.sha256()
         for first in range(0, len(indices), BLOCK):
             some = self.pixels[indices[first : first + BLOCK]]

@@ -194,6 +194,8 @@ def fit_image(pixels, height, width):
     crop_width = max(min(columns, rows * width // height), 1)
     top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
     part = pixels[top : top + crop_height, left : left + crop_width]
+    if part.shape[:2] == (height, width):
+        return part
     resized = np.empty((height, width, channels), "float32")
     for channel in range(channels):  # Pillow has no float images with channels
         plane = Image.fromarray(part[..., channel].astype("float32"))

@@ -3,115 +3,169 @@
 TensorFlow is only imported inside functions, so that other data sets do not need it.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from ddpm_keras.data.classes import number_classes
 from ddpm_keras.data.images import Images
 from ddpm_keras.data.pixels import fit_image, to_channels
+from ddpm_keras.data.source import BLOCK, Block, Source
 from ddpm_keras.errors import InputError, RunError
 
 
-def load_tfds(name, splits, data_dir, height, width, channels, labelled=False):
-    """Load and fit every image of some splits, downloading them if necessary.
+class TfdsSource(Source):
+    """Some splits of a TFDS data set, which is downloaded if necessary.
+
+    Images are identified by the feature `file_name`, or where there is none, by their
+    places in the files of the data set.
 
     Args:
         name: Name of the data set, such as "oxford_flowers102".
         splits: Names of its splits, such as `["train", "validation"]`.
         data_dir: TFDS directory. None: `TFDS_DATA_DIR`, or the default of TFDS.
-        height, width, channels: Shape of each image of the result.
-        labelled: Whether to read the feature `label` as well.
-
-    Returns:
-        The `Images`. Their `ids` are the feature `file_name`, or where there is none,
-        the places of the images in the files of the data set.
+        shape: Height, width and channels of each image of the result.
+        labelled: Whether images get labels, by the feature `label`.
 
     Raises:
         InputError: When there is no such data set or split, or it has no images, or
             no labels that are asked for.
         RunError: When it cannot be downloaded, or the copy in `data_dir` is damaged.
     """
-    builder = _prepare(name, data_dir)
-    known = builder.info.splits
-    if labelled:
-        _check_label(name, builder.info.features)
-    for split in splits:
-        if split.partition("[")[0] not in known:
+
+    def __init__(
+        self,
+        name: str,
+        splits: list[str],
+        data_dir: str | None,
+        shape: tuple[int, int, int],
+        labelled: bool = False,
+    ) -> None:
+        self.splits, self.shape, self.labelled = splits, shape, labelled
+        self.builder = _prepare(name, data_dir)
+        problem = _label_problem(name, self.builder.info.features)
+        if labelled and problem:
             raise InputError(
-                f"splits: {name!r} has no split {split!r}; it has {', '.join(known)}"
+                f"class_labels: {problem}; leave the key out, or use another one"
             )
-    pixels, ids, *labels = _read(builder, splits, height, width, channels, labelled)
-    ids = [text.decode("utf-8", "surrogateescape") for text in ids]
-    if not labelled:
-        return Images(pixels, ids=ids)
-    class_names = builder.info.features["label"].names
-    labels, names = _number_labels(labels[0], class_names, splits)
-    return Images(pixels, labels, names, ids)
+        self.has_labels = not problem
+        known = self.builder.info.splits
+        for split in splits:
+            if split.partition("[")[0] not in known:
+                raise InputError(
+                    f"splits: {name!r} has no split {split!r}; it has "
+                    f"{', '.join(known)}"
+                )
+        try:
+            self.count = known["+".join(splits)].num_examples
+        except (ValueError, AssertionError) as error:  # an invalid slice
+            raise InputError(
+                f"splits: {splits} is not possible: {_first_line(error)}"
+            ) from error
+        if not self.count:
+            raise InputError(f"splits: {splits} is not possible: it has no images")
 
+    def describe(self) -> dict[str, Any]:
+        """Return the data set's name, version, splits, size and place."""
+        info = self.builder.info
+        return {
+            "source": "tfds",
+            "name": info.full_name,  # with the version
+            "splits": self.splits,
+            "bytes": {name: split.num_bytes for name, split in info.splits.items()},
+            "folder": str(self.builder.data_dir),
+        }
 
-def _read(builder, splits, height, width, channels, labelled):
-    """Return arrays of all images, what identifies them, and any labels."""
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    def blocks(self, first: int, executor: Executor) -> Iterator[Block]:
+        import tensorflow as tf
 
-    name, features = builder.name, builder.info.features
-    id_key = "tfds_id"
-    if "file_name" in features and isinstance(
-        features["file_name"], tfds.features.Text
-    ):
-        id_key = "file_name"
-    keys = [id_key, "label"] if labelled else [id_key]
+        stop, keys = first, ["id", "label"] if self.has_labels else ["id"]
+        examples = self._examples(first)
+        try:
+            for pixels, *others in examples.batch(BLOCK).as_numpy_iterator():
+                found = dict(zip(keys, others, strict=True))
+                ids = [text.decode("utf-8", "surrogateescape") for text in found["id"]]
+                classes = found["label"].tolist() if self.has_labels else None
+                stop += len(ids)
+                yield Block(pixels, ids, classes, [], stop)
+        except tf.errors.OpError as error:
+            raise RunError(self._damage(_first_line(error))) from error
+        if stop != self.count:
+            raise RunError(self._damage(f"{stop} of {self.count} images are there"))
 
-    def fit(pixels):
-        return fit_image(to_channels(pixels, channels), height, width)
+    def finish(
+        self,
+        pixels: np.ndarray,
+        ids: list[str],
+        classes: list[int] | None,
+        skipped: list[str],
+        digests: Path | None = None,
+    ) -> Images:
+        if not self.labelled:
+            return Images(pixels, ids=ids, digests=digests)
+        missing = sum(label < 0 for label in classes)
+        if missing:  # TFDS has -1 where a label is not known, as in some test splits
+            raise InputError(
+                f"class_labels: {missing:,} of {len(classes):,} images of the splits "
+                f"{', '.join(self.splits)} have no label; leave their split out"
+            )
+        class_names = self.builder.info.features["label"].names
+        labels, names = number_classes(classes, class_names.__getitem__)
+        return Images(pixels, labels, names, ids, digests=digests)
 
-    def fit_example(example):
-        pixels = tf.numpy_function(fit, [example["image"]], tf.uint8)
-        return pixels, *(example[key] for key in keys)
+    def _examples(self, first: int) -> Any:
+        """Return a `tf.data.Dataset` of pixels, what identifies them, any labels."""
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
-    # TFDS caches a small data set, decoded: gigabytes that are read only once.
-    reading = tfds.ReadConfig(try_autocache=False, add_tfds_id=id_key == "tfds_id")
-    try:
-        examples = builder.as_dataset(
-            split="+".join(splits), shuffle_files=False, read_config=reading
+        features = self.builder.info.features
+        *size, channels = self.shape
+        id_key = "tfds_id"
+        if isinstance(dict(features).get("file_name"), tfds.features.Text):
+            id_key = "file_name"
+        keys = [id_key, "label"] if self.has_labels else [id_key]
+
+        def fit(pixels):
+            return fit_image(to_channels(pixels, channels), *size)
+
+        def fit_example(example):
+            pixels = features["image"].decode_example(example["image"])
+            pixels = tf.numpy_function(fit, [pixels], tf.uint8)
+            return pixels, *(example[key] for key in keys)
+
+        examples = self.builder.as_dataset(
+            split="+".join(self.splits),
+            shuffle_files=False,
+            # Decoded after `skip`, which passes over images that are not needed.
+            decoders={"image": tfds.decode.SkipDecoding()},
+            # TFDS caches a small data set: gigabytes that are read only once.
+            read_config=tfds.ReadConfig(
+                try_autocache=False, add_tfds_id=id_key == "tfds_id"
+            ),
         )
-    except ValueError as error:  # an invalid slice, or an empty one
-        raise InputError(
-            f"splits: {splits} is not possible: {_first_line(error)}"
-        ) from error
-    batches = examples.map(fit_example, num_parallel_calls=tf.data.AUTOTUNE).batch(256)
-    try:
-        return map(np.concatenate, zip(*batches.as_numpy_iterator(), strict=True))
-    except tf.errors.OpError as error:
-        raise RunError(
-            f"dataset_name: cannot read {name!r} ({_first_line(error)}); delete "
-            f"{builder.data_dir}, and the next run prepares it again"
-        ) from error
+        return examples.skip(first).map(fit_example, tf.data.AUTOTUNE)
+
+    def _damage(self, problem: str) -> str:
+        return (
+            f"dataset_name: cannot read {self.builder.name!r} ({problem}); delete "
+            f"{self.builder.data_dir}, and the next run prepares it again"
+        )
 
 
-def _check_label(name, features):
-    """Raise an `InputError` unless a data set has one class for each image."""
+def _label_problem(name, features):
+    """Tell why a data set does not have one class for each image; None if it has."""
     import tensorflow_datasets as tfds
 
     if "label" not in features:
-        problem = f"the data set {name!r} has no feature called label"
-    elif not isinstance(features["label"], tfds.features.ClassLabel):
-        problem = f"the feature label of the data set {name!r} is no ClassLabel"
-    elif not features["label"].num_classes:
-        problem = f"the data set {name!r} does not say how many classes it has"
-    else:
-        return
-    raise InputError(f"class_labels: {problem}; leave the key out, or use another one")
-
-
-def _number_labels(labels, names, splits):
-    """Number the classes of the images, with their names."""
-    missing = np.count_nonzero(labels < 0)
-    if missing:  # TFDS has -1 where a label is not known, as in some test splits
-        raise InputError(
-            f"class_labels: {missing:,} of {len(labels):,} images of the splits "
-            f"{', '.join(splits)} have no label; leave their split out"
-        )
-    return number_classes(labels.tolist(), names.__getitem__)
+        return f"the data set {name!r} has no feature called label"
+    if not isinstance(features["label"], tfds.features.ClassLabel):
+        return f"the feature label of the data set {name!r} is no ClassLabel"
+    if not features["label"].num_classes:
+        return f"the data set {name!r} does not say how many classes it has"
+    return None
 
 
 def _prepare(name, data_dir):

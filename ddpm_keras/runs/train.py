@@ -9,7 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ddpm_keras.backend import check_same_step, count_cores, distributed, join_hosts
+from ddpm_keras.backend import (
+    check_same_step,
+    count_cores,
+    distributed,
+    host_share,
+    join_hosts,
+)
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.batches import (
@@ -246,11 +252,12 @@ class Run:
             random_flip=config.random_flip,
             first_step=self.steps_per_epoch * (epoch + 1) - steps,
             indices=self.training,
+            share=host_share(),
         )
         validation = None
         if len(self.held_out):
             validation = make_validation_batches(
-                self.images, config.batch_size, self.held_out
+                self.images, config.batch_size, self.held_out, host_share()
             )
         self.model.fit(
             batches,

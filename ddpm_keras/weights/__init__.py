@@ -46,7 +46,7 @@ def save_weights(
         network: The network, built from `config`.
         path: The file, which appears whole or not at all.
         config: The configuration of the run. The file does not get the keys of it that
-            name places on this machine, `data_dir` and `initial_weights`.
+            name places on this machine, such as `data_dir`.
         dtype: `"float32"`, or `"float16"` for half the size and 11 significant bits.
         training_images: What they were trained on, or `None` where nobody knows.
 

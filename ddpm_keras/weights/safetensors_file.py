@@ -31,7 +31,7 @@ MAX_TIMESTEPS = 100_000
 # The types that are read; NumPy's name and the bytes of a number.
 DTYPES = {"F16": ("<f2", 2), "F32": ("<f4", 4)}
 # Keys that name places on the machine of the training, which no file may carry.
-PLACES = ("data_dir", "initial_weights")
+PLACES = ("data_dir", "cache_dir", "initial_weights")
 
 
 class TrainingImages(NamedTuple):

@@ -1,0 +1,237 @@
+"""A cache of decoded images on disk, which runs share and read through a memory map.
+
+Each data set has a folder there, named by a hash of the sources and of the size: the
+pixels as `pixels.npy`, any labels as `labels.npy`, and `images.json` with what
+identifies each image and which ones could not be read. It appears when it is complete.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ddpm_keras.data.cache_writer import FACTS, LABELS, PIXELS, CacheWriter
+from ddpm_keras.data.images import Images
+from ddpm_keras.data.source import Source
+from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.memory import free_memory
+from ddpm_keras.progress import Progress
+
+VERSION = 1  # to be raised when the same images are decoded to other pixels
+ENTRY = re.compile(r"([0-9a-f]{64})(\.part|\.lock)?")
+FEW = 2000  # images that are decoded sooner than processes start
+GB = 1e9
+
+
+def keeps_on_disk(source: Source, cache: str, folder: str | None) -> bool:
+    """Decide whether a data set is kept in the cache on disk.
+
+    Args:
+        source: The data set.
+        cache: "ram", "disk" or "auto", which says so when it chooses the disk.
+        folder: As `load_cached`.
+    """
+    if cache != "auto":
+        return cache == "disk"
+    size, free = source.count * math.prod(source.shape), free_memory()
+    if size <= free / 2:
+        return False
+    print(
+        f"cache: {size / GB:.1f} GB of images are more than half of the "
+        f"{free / GB:.1f} GB of free memory; they are kept in {cache_folder(folder)}"
+    )
+    return True
+
+
+def cache_folder(folder: str | None = None) -> Path:
+    """Return the cache's folder; None: `XDG_CACHE_HOME` or `~/.cache`, below it."""
+    if folder is not None:
+        return Path(folder)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "ddpm_keras")
+
+
+def load_cached(source: Source, folder: str | None = None) -> Images:
+    """Return the images of a source from the cache, which is filled first if need be.
+
+    Args:
+        source: The data set.
+        folder: The cache's folder. None: that of the user; see `cache_folder`.
+
+    Returns:
+        `Images` whose pixels are a memory map.
+
+    Raises:
+        InputError: When the folder cannot be used, or as the source does.
+        RunError: When the cache cannot be written.
+    """
+    description = {"version": VERSION, "shape": source.shape, **source.describe()}
+    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+    root = cache_folder(folder)
+    entry = root / key
+    if not entry.is_dir():
+        _make(root)
+        with _only_one(root / f"{key}.lock"):
+            if not entry.is_dir():  # no other process has filled it meanwhile
+                _fill(source, description, entry)
+    try:
+        found = _open(entry, source.shape)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"cache: {entry} is damaged ({error}); delete it, and the next run fills "
+            "it again"
+        ) from error
+    return source.finish(*found, digests=entry)
+
+
+def clear_cache(folder: str | None = None) -> str:
+    """Remove every data set from the cache that no process is writing; report it."""
+    root = cache_folder(folder)
+    removed = size = busy = 0
+    found = list(root.iterdir()) if root.is_dir() else []
+    for key in sorted({m[1] for path in found if (m := ENTRY.fullmatch(path.name))}):
+        lock = root / f"{key}.lock"
+        try:
+            with FileLock(lock, timeout=0):
+                for path in (root / key, root / f"{key}.part"):
+                    if path.is_dir():
+                        size += sum(f.stat().st_size for f in path.iterdir())
+                        shutil.rmtree(path)
+                        removed += 1
+            lock.unlink(missing_ok=True)
+        except Timeout:
+            busy += 1
+    text = f"cache: removed {removed} data sets, {size / GB:.1f} GB, from {root}"
+    return text + (f"; {busy} are being written and stay" if busy else "")
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cache_dir: cannot make {root} ({error.strerror}); name another folder, "
+            "or use cache: ram"
+        ) from error
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Wait until no other process fills the same part of the cache."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("cache: another process is filling it; waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fill(source: Source, description: dict, entry: Path) -> None:
+    """Decode all images into the cache, or go on with that."""
+    part = entry.with_name(f"{entry.name}.part")
+    try:
+        writer = CacheWriter(part, source.shape, source.count)
+        _check_space(source, writer.stop, entry.parent)
+        try:
+            _write(source, writer)
+            writer.finish(description)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                writer.save()  # the next start goes on here
+            raise
+        finally:
+            writer.close()
+        part.rename(entry)
+    except BrokenProcessPool as error:
+        raise RunError(
+            "cache: a process that decodes images has ended; there may be too little "
+            "memory, or a script that calls load_images without "
+            "`if __name__ == '__main__':`"
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"cache: cannot write {part} ({error.strerror or error}); make room, or "
+            "name another folder with --cache_dir; the next start goes on from here"
+        ) from error
+
+
+def _check_space(source: Source, done: int, root: Path) -> None:
+    """Raise an `InputError` unless the disk has room for the images to come."""
+    size = (source.count - done) * math.prod(source.shape)
+    free = shutil.disk_usage(root).free
+    if size > free:
+        raise InputError(
+            f"cache_dir: the images need {size / GB:.1f} GB, and {root} has "
+            f"{free / GB:.1f} GB free; name another folder, or use --clear-cache"
+        )
+
+
+def _write(source: Source, writer: CacheWriter) -> None:
+    """Decode the images that are missing."""
+    progress = Progress("cache", source.count, "images", writer.stop)
+    with (
+        contextlib.closing(progress),
+        _workers(source.count - writer.stop) as workers,
+    ):
+        try:
+            for block in source.blocks(writer.stop, workers):
+                writer.add(block)
+                progress.update(block.stop)
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _workers(count: int) -> Executor:
+    """Return threads or, for many images, processes that decode."""
+    if count < FEW:
+        return ThreadPoolExecutor()
+    # Each may need as much for the largest image that is allowed.
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    return ProcessPoolExecutor(
+        max(1, min(cores, int(free_memory() / GB))),
+        # A fork of a process with TensorFlow's threads may hang.
+        multiprocessing.get_context("spawn"),
+        _start_worker,
+    )
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it, also when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _open(entry: Path, shape: tuple[int, int, int]) -> tuple:
+    """Return pixels, ids, classes and the lines on images that were left out."""
+    facts = json.loads((entry / FACTS).read_bytes())
+    pixels = np.load(entry / PIXELS, mmap_mode="r", allow_pickle=False)
+    wanted = (len(facts["ids"]), *shape)
+    if pixels.dtype != np.uint8 or pixels.shape != wanted:
+        raise ValueError(f"{PIXELS} has the shape {pixels.shape}, not {wanted}")
+    classes = None
+    if (entry / LABELS).exists():
+        classes = np.load(entry / LABELS, allow_pickle=False).tolist()
+    return np.asarray(pixels), facts["ids"], classes, facts["skipped"]
