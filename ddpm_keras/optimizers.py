@@ -1,4 +1,4 @@
-"""Adam in fewer operations, a wrapper that skips updates, and the learning rate."""
+"""Optimizers with what Keras' lack, and the learning rate's schedule."""
 
 import math
 
@@ -37,6 +37,24 @@ class Adam(keras.optimizers.Adam):
             learning_rate,
             self._powers,
             self,
+        )
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class Nadam(keras.optimizers.Nadam):
+    """Keras' Nadam with all of its state among its variables.
+
+    Keras leaves out the running product of the momentum's schedule: it would not be in
+    a checkpoint, and never change on JAX. Arguments are those of
+    `keras.optimizers.Nadam`.
+    """
+
+    def build(self, var_list):
+        if self.built:
+            return
+        super().build(var_list)
+        self._u_product = self.add_variable(
+            (), "ones", dtype=self._u_product.dtype, name="u_product"
         )
 
 

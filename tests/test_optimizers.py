@@ -1,14 +1,16 @@
-"""Adam against Keras' own, updates that are left out, and the learning rate."""
+"""Adam against Keras' own, updates left out, states that are saved, the rate."""
 
 import keras
 import numpy as np
 import pytest
 
+from ddpm_keras.config import Config
 from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.errors import ArgumentError
+from ddpm_keras.errors import ArgumentError, InputError
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.optimizers import Adam, SkipNonFinite, WarmupDecay
+from ddpm_keras.runs.build import build_optimizer, check_names
 
 
 def values(variables):
@@ -154,3 +156,62 @@ def test_decay_needs_steps_after_the_warm_up(num_steps):
         WarmupDecay(0.1, 4, "linear", num_steps)
     assert error.value.keys == ("learning_rate_warmup_steps", "num_steps")
     assert WarmupDecay(0.1, 4, "none", num_steps)(4) == np.float32(0.1)
+
+
+# Every optimizer of Keras: a run that stops keeps all of its state.
+
+
+def optimizer_names():
+    """What `optimizer` may be, as Keras grows."""
+    base = keras.optimizers.Optimizer
+    classes = {n.lower(): c for n, c in vars(keras.optimizers).items() if n[0] != "_"}
+    kinds = {
+        n for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)
+    }
+    assert {"adam", "nadam", "sgd", "lion"} <= kinds
+    return sorted(kinds)
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_state_of_every_optimizer_is_in_its_variables(name):
+    config = Config(optimizer=name, gradient_accumulation_steps=2)
+    try:
+        check_names(config)
+    except InputError:  # those that need others, and one that has no name
+        assert name in ("lamb", "lossscaleoptimizer", "multioptimizer", "optimizer")
+        return
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=(7, 3, 4)).astype("float32")
+
+    def start():
+        weights = [keras.Variable(gradients[0], name="kernel")]
+        optimizer = SkipNonFinite(build_optimizer(config))
+        optimizer.build(weights)
+        return optimizer, weights
+
+    whole, resumed = start(), start()
+    for gradient in gradients[:3]:
+        update(*whole, [keras.ops.array(gradient)])
+    saved = values([*whole[1], *whole[0].variables])
+    for variable, value in zip(
+        [*resumed[1], *resumed[0].variables], saved, strict=True
+    ):
+        variable.assign(value)
+    for gradient in gradients[3:]:
+        for optimizer, weights in (whole, resumed):
+            update(optimizer, weights, [keras.ops.array(gradient)])
+    assert (values(whole[1])[0] != saved[0]).any()
+    ends = [values([*w, *o.variables]) for o, w in (whole, resumed)]
+    assert_equal(*ends)
+
+
+def test_nadam_multiplies_its_schedule_of_momentums():
+    optimizer = build_optimizer(Config(optimizer="nadam"))
+    weights = [keras.Variable(np.ones(3, "float32"))]
+    optimizer.build(weights)
+    for _ in range(3):
+        update(optimizer, weights, [keras.ops.ones(3)])
+    (product,) = [v for v in optimizer.variables if v.name == "u_product"]
+    steps = np.arange(1, 4)
+    wanted = np.prod(0.9 * (1 - 0.5 * 0.96**steps))
+    np.testing.assert_allclose(values([product])[0], wanted, rtol=1e-6)

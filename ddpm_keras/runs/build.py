@@ -7,7 +7,10 @@ from ddpm_keras.errors import ArgumentError, InputError
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.networks import build_network
 from ddpm_keras.networks.layers import check_activation
-from ddpm_keras.optimizers import Adam, WarmupDecay
+from ddpm_keras.optimizers import Adam, Nadam, WarmupDecay
+
+# In the place of Keras' own.
+OURS = {keras.optimizers.Adam: Adam, keras.optimizers.Nadam: Nadam}
 
 
 def check_names(config):
@@ -78,7 +81,7 @@ def build_optimizer(config, num_steps=None):
             raise InputError(f"{error.keys[0]}: {error}") from error
     accumulated = config.gradient_accumulation_steps
     kind = type(keras.optimizers.get(config.optimizer))
-    return (Adam if kind is keras.optimizers.Adam else kind)(
+    return OURS.get(kind, kind)(
         learning_rate=rate,
         global_clipnorm=config.grad_clip,
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,
