@@ -151,14 +151,23 @@ def read_variable(variable):
     return ops.convert_to_numpy(ops.convert_to_tensor(variable))
 
 
-def variables_lag_in_fit():
-    """Return whether variables are out of date in `fit` until `sync_variables`."""
-    return BACKEND == "jax"
+def read_in_fit(model, variable):
+    """Read a variable of the optimizer as the last step of `fit` has left it.
+
+    On JAX, variables are out of date in `fit` until `sync_variables`, which is slow.
+    """
+    state = getattr(model, "_jax_state", None)
+    if state and not model._jax_state_synced:
+        values = state["optimizer_variables"]
+        for other, value in zip(model.optimizer.variables, values, strict=True):
+            if other is variable:
+                return ops.convert_to_numpy(value)
+    return read_variable(variable)
 
 
 def sync_variables(model):
     """Bring a model's variables up to date during `fit`."""
-    if variables_lag_in_fit():
+    if BACKEND == "jax":
         model.jax_state_sync()
 
 
@@ -281,6 +290,22 @@ def draw_share(draw, shape):
     numbers = draw((batch_size * replica.num_replicas_in_sync, *others))
     first = batch_size * replica.replica_id_in_sync_group
     return numbers[first : first + batch_size]
+
+
+def kernel_settings():
+    """Return the user's settings that decide how sums are split, and so rounded."""
+    names = ["XLA_FLAGS", "TF_XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS"]
+    settings = {name: os.environ.get(name) for name in names}
+    if BACKEND == "tensorflow":
+        threading = tf.config.threading
+        # As a program has set them, or else the environment; 0: one for each core.
+        for kind, function in {
+            "INTRA": threading.get_intra_op_parallelism_threads,
+            "INTER": threading.get_inter_op_parallelism_threads,
+        }.items():
+            name = f"TF_NUM_{kind}OP_THREADS"
+            settings[name] = str(function() or os.environ.get(name) or 0)
+    return settings
 
 
 def count_cores():

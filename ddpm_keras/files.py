@@ -40,13 +40,16 @@ def can_be_written(path: str | Path) -> bool:
     return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
-def remove_temporary_files(folder: str | Path) -> None:
-    """Remove temporary files and folders below `folder`, left by killed processes.
+def force_to_disk(path: str | Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
-    No other process may be writing there.
-    """
-    for path in sorted(Path(folder).rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to end in `.bad`, or `.bad1` and so on; return it."""
+    number = len(list(path.parent.glob(f"{path.name}.bad*"))) or ""
+    return path.rename(f"{path}.bad{number}")

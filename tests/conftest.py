@@ -87,6 +87,24 @@ def make_tiny_unet():
 
 
 @pytest.fixture
+def model():
+    """A `DiffusionModel` of one convolution, which is quickly compiled."""
+    import keras
+
+    from ddpm_keras.diffusion import GaussianDiffusion
+    from ddpm_keras.model import DiffusionModel
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image_input")
+    time = keras.Input((), dtype="int32", name="time_input")
+    scale = keras.layers.Rescaling(0.1)(keras.layers.Reshape((1, 1, 1))(time))
+    noise = keras.layers.Conv2D(3, 3, padding="same")(image + scale)
+    network = keras.Model([image, time], noise)
+    diffusion = GaussianDiffusion(timesteps=10)
+    return DiffusionModel(network, None, diffusion, ema=0.9, seed=0)
+
+
+@pytest.fixture
 def set_policy():
     """A function that sets Keras' precision policy until the test ends."""
     import keras

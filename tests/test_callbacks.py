@@ -1,180 +1,19 @@
-"""Sample grids, the log, and checkpoints that fail."""
+"""Checkpoints that fail, the best weights, and divergence."""
 
-import sys
 import types
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from ddpm_keras.config import Config
-from ddpm_keras.data.pixels import make_grid
-from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import RunError
-from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs import callbacks, checkpoint
-from ddpm_keras.runs.callbacks import Checkpoints, SampleGrid
-from ddpm_keras.runs.log import Log, read_log
-
-
-class FakeModel:
-    """A model that records its calls and paints images of one value."""
-
-    def __init__(self):
-        self.asked = []
-        self.value = 0.0
-
-    def generate_images(self, **options):
-        self.asked.append(options)
-        return np.full((options["num_images"], 4, 4, 3), self.value, "float32")
-
-
-def run(callback, model, epochs):
-    """Call a callback as `fit` does."""
-    callback.set_model(model)
-    callback.set_params({"epochs": epochs})
-    callback.on_train_begin()
-    for epoch in range(epochs):
-        callback.on_epoch_end(epoch, {"loss": 1.0})
-    callback.on_train_end()
-
-
-def tiny_model():
-    """A network of one convolution, which is quickly compiled."""
-    image = keras.Input((8, 8, 3), name="image_input")
-    time = keras.Input((), dtype="int32", name="time_input")
-    scale = keras.layers.Rescaling(0.1)(keras.layers.Reshape((1, 1, 1))(time))
-    noise = keras.layers.Conv2D(3, 3, padding="same")(image + scale)
-    network = keras.Model([image, time], noise)
-    diffusion = GaussianDiffusion(timesteps=10)
-    return DiffusionModel(network, None, diffusion, ema=0.9, seed=0)
-
-
-@pytest.fixture
-def model():
-    keras.utils.set_random_seed(0)
-    return tiny_model()
+from ddpm_keras.runs.callbacks import Checkpoints
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-# SampleGrid.
-
-
-@pytest.mark.parametrize(
-    "every, epochs, wanted",
-    [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (2, 4, [2, 4]), (10, 3, [3])],
-)
-def test_grids_come_every_few_epochs_and_at_the_last(tmp_path, every, epochs, wanted):
-    callback = SampleGrid(tmp_path / "samples", every=every, num_images=3)
-    run(callback, FakeModel(), epochs)
-    assert names(tmp_path / "samples") == [f"epoch-{n:04d}.png" for n in wanted]
-    assert all(callback.path(n).is_file() for n in wanted)
-
-
-def test_full_disk_costs_a_grid_and_not_the_training(tmp_path, monkeypatch, capsys):
-    def save_png(path, grid):
-        if path.name == "epoch-0001.png":
-            raise OSError("No space left on device")
-        path.touch()
-
-    monkeypatch.setattr(callbacks, "save_png", save_png)
-    run(SampleGrid(tmp_path, every=1), FakeModel(), epochs=2)
-    assert names(tmp_path) == ["epoch-0002.png"]
-    warning = f"warning: {tmp_path}/epoch-0001.png: No space left on device"
-    assert capsys.readouterr().err.startswith(warning)
-
-
-def test_grids_never_come_when_every_is_0(tmp_path):
-    model = FakeModel()
-    run(SampleGrid(tmp_path / "samples", every=0), model, 3)
-    assert model.asked == []
-    assert not (tmp_path / "samples").exists()
-
-
-def test_grid_shows_the_samples_of_that_epoch(tmp_path):
-    callback, model = SampleGrid(tmp_path, every=1, num_images=5), FakeModel()
-    callback.set_model(model)
-    callback.set_params({"epochs": 2})
-    for epoch, model.value in enumerate((-1.0, 0.5)):
-        callback.on_epoch_end(epoch)
-        wanted = make_grid(np.full((5, 4, 4, 3), model.value))
-        with Image.open(tmp_path / f"epoch-{epoch + 1:04d}.png") as image:
-            np.testing.assert_array_equal(np.asarray(image), wanted)
-
-
-def test_options_and_seed_are_the_same_each_time(tmp_path):
-    model = FakeModel()
-    options = {"num_images": 2, "seed": 5, "sampler": "ddim", "steps": 7}
-    run(SampleGrid(tmp_path, every=1, **options), model, 2)
-    assert model.asked == [{**options, "verbose": 0}] * 2
-
-
-def test_same_weights_give_the_same_bytes_and_others_do_not(tmp_path, model):
-    callback = SampleGrid(tmp_path, every=1, num_images=2, seed=1)
-    callback.set_model(model)
-    callback.set_params({"epochs": 4})
-
-    def grid(epoch):
-        callback.on_epoch_end(epoch)
-        return callback.path(epoch + 1).read_bytes()
-
-    first = grid(0)
-    keras.random.normal((3,))  # the global state has no say
-    np.random.random()
-    assert grid(1) == first
-    # It is the average that samples.
-    model.network.set_weights([2 * w for w in model.network.get_weights()])
-    assert grid(2) == first
-    model.ema_network.set_weights(model.network.get_weights())
-    assert grid(3) != first
-
-
-def test_grid_is_shown_in_a_notebook(tmp_path, monkeypatch):
-    shown = []
-    display = types.ModuleType("IPython.display")
-    display.Image = lambda path, width: path
-    display.display = shown.append
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
-    run(SampleGrid(tmp_path, every=2), FakeModel(), 4)
-    assert shown == [str(tmp_path / f"epoch-000{n}.png") for n in (2, 4)]
-
-
-# The log.
-
-
-def test_a_run_that_goes_on_may_measure_something_else(tmp_path):
-    path = tmp_path / "log.csv"
-    measured = {"loss": 3.0, "val_loss": 4.0, "kid": 5.0}
-    for start, logs in enumerate([{"loss": 1.0, "val_loss": 2.0}, measured]):
-        log = Log(str(path), append=start > 0)
-        log.on_train_begin()
-        log.on_epoch_end(start, logs)
-        log.on_train_end()
-    assert path.read_text().splitlines() == [
-        "epoch,loss,val_loss,kid",
-        "0,1.0,2.0,NA",
-        "1,3.0,4.0,5.0",
-    ]
-
-
-def test_a_log_of_an_earlier_version_keeps_its_columns(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("epoch,loss,val_loss,kid,swd\n0,1.0,2.0,3.0,4.0\n")
-    log = Log(str(path), append=True)
-    log.on_train_begin()
-    log.on_epoch_end(1, {"loss": 1.5, "val_loss": 2.5, "kid": 3.5})
-    log.on_train_end()
-    assert path.read_text().splitlines()[2:] == ["1,1.5,2.5,3.5,NA"]
-    epochs, curves = read_log(path)
-    np.testing.assert_array_equal(epochs, [1, 2])
-    np.testing.assert_array_equal(curves["kid"], [3.0, 3.5])
-    np.testing.assert_array_equal(curves["swd"], [4.0, np.nan])
 
 
 # Checkpoints that cannot be saved; `test_resume` has the others.

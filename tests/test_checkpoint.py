@@ -1,5 +1,6 @@
 """Checkpoints come back as they were saved, or are reported as damaged."""
 
+import os
 import subprocess
 import sys
 
@@ -21,9 +22,9 @@ from saved_steps import (
 )
 
 from ddpm_keras.errors import InputError, RunError
-from ddpm_keras.files import remove_temporary_files
 from ddpm_keras.runs import checkpoint
 from ddpm_keras.runs.checkpoint import restore, save
+from ddpm_keras.runs.folder import remove_leftovers
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -100,7 +101,7 @@ def test_other_names_are_left_alone(tmp_path):
     for name in others:
         (tmp_path / "checkpoints" / name).mkdir()
     save_steps(tmp_path, 2, keep=1)
-    remove_temporary_files(tmp_path)
+    remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted([*others, "step-00000002"])
     assert restored(tmp_path) == 2
 
@@ -112,6 +113,20 @@ def test_neither_keras_nor_a_backend_is_imported():
     ).stdout.split()
     assert "ddpm_keras.runs.checkpoint" in loaded
     assert not {"keras", "tensorflow", "jax", "torch"} & set(loaded)
+
+
+def test_folders_of_others_are_never_pruned(tmp_path):
+    save_steps(tmp_path, 1, 2)
+    folder = tmp_path / "checkpoints"
+    others = [folder / "step-1" / "mine", folder / "step-00000000" / "notes.txt"]
+    others.append(path_of(tmp_path, 1) / "mine.txt")  # put into one of ours
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    save_steps(tmp_path, 3, 4, keep=1)
+    assert all(path.is_file() for path in others)
+    assert not path_of(tmp_path, 2).exists() and not path_of(tmp_path, 3).exists()
+    assert restored(tmp_path) == 4
 
 
 # What is refused.
@@ -149,7 +164,7 @@ def test_a_disk_that_changes_a_bit_is_found_before_pruning(tmp_path, monkeypatch
         if path.name == file:
             flip(path, path.stat().st_size * 4)
 
-    monkeypatch.setattr(checkpoint, "_force_to_disk", force_and_damage)
+    monkeypatch.setattr(checkpoint, "force_to_disk", force_and_damage)
     message = refusal(tmp_path, 2, keep=1)
     assert message == not_saved(tmp_path, 2, f"{file} is damaged")
     assert content(tmp_path) == before
@@ -284,6 +299,21 @@ def test_missing_file_is_named_and_set_aside(tmp_path, name):
     assert names(tmp_path) == ["step-00000001", "step-00000002.bad"]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_pipe_in_the_place_of_a_file_is_set_aside_unread(tmp_path, name):
+    """To read it would wait for ever."""
+    save_steps(tmp_path, 1, 2)
+    file = path_of(tmp_path, 2) / name
+    file.unlink()
+    os.mkfifo(file)
+    warnings = []
+    assert restored(tmp_path, warnings.append) == 1
+    assert warnings == [
+        f"{path_of(tmp_path, 2)}: {name} is not a file; set aside as "
+        "step-00000002.bad, step-00000001 is used"
+    ]
+
+
 def test_several_damaged_ones_are_set_aside_each_with_its_warning(tmp_path):
     save_steps(tmp_path, 1, 2, 3)
     flip(path_of(tmp_path, 3) / "manifest.json", 9)
@@ -316,7 +346,7 @@ def test_no_whole_checkpoint_is_an_error_and_nothing_is_touched(tmp_path):
     (path_of(tmp_path, 3) / "manifest.json").unlink()
     before = content(tmp_path)
     for _ in range(2):
-        remove_temporary_files(tmp_path)
+        remove_leftovers(tmp_path)
         with pytest.raises(InputError) as error:
             restored(tmp_path)
         assert str(error.value) == (

@@ -26,8 +26,8 @@ from saved_steps import (
 )
 
 from ddpm_keras.errors import RunError
-from ddpm_keras.files import remove_temporary_files
 from ddpm_keras.runs.checkpoint import restore, save
+from ddpm_keras.runs.folder import remove_leftovers
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -59,7 +59,7 @@ def scene(request, tmp_path):
 
 def go_on(folder, keep):
     """What the next start does; returns the step it begins from."""
-    remove_temporary_files(folder)
+    remove_leftovers(folder)
     step = restored(folder)
     assert not list(folder.glob("checkpoints/.*"))
     save_steps(folder, 9, keep=keep)
@@ -147,7 +147,7 @@ def test_crash_while_removing_leftovers(tmp_path):
             save_steps(tmp_path / "before", step)
     folder = shutil.copytree(tmp_path / "before", tmp_path / "a")
     with Disk() as disk:
-        remove_temporary_files(folder)
+        remove_leftovers(folder)
     assert names(tmp_path / "before")[:2] == [
         ".step-00000002.tmp",
         ".step-00000003.tmp",
@@ -156,7 +156,7 @@ def test_crash_while_removing_leftovers(tmp_path):
     for number in range(len(disk.kinds)):
         folder = shutil.copytree(tmp_path / "before", tmp_path / str(number))
         with pytest.raises(Crash), crash_at(number):
-            remove_temporary_files(folder)
+            remove_leftovers(folder)
         assert go_on(folder, keep=2) == 1
 
 

@@ -13,8 +13,8 @@ import pytest
 from saved_steps import names, no_warning
 
 from ddpm_keras.errors import InputError
-from ddpm_keras.files import remove_temporary_files
 from ddpm_keras.runs.checkpoint import lock, restore
+from ddpm_keras.runs.folder import remove_leftovers
 
 HOLDS = """
 import sys
@@ -101,10 +101,10 @@ SAVES = """
 import sys
 import numpy as np
 from ddpm_keras.runs.checkpoint import lock, restore, save
-from ddpm_keras.files import remove_temporary_files
+from ddpm_keras.runs.folder import remove_leftovers
 folder, keep = sys.argv[1], int(sys.argv[2])
 with lock(folder):
-    remove_temporary_files(folder)
+    remove_leftovers(folder)
     found = restore(folder)
     step = found[0] if found else 0
     while True:
@@ -127,7 +127,7 @@ def test_killed_at_random_moments_loses_nothing(tmp_path, kills):
         time.sleep(rng.uniform(0, 0.1))
         last = int([first, *kill(process)][-1])
         with lock(tmp_path):
-            remove_temporary_files(tmp_path)
+            remove_leftovers(tmp_path)
             step, arrays, facts = restore(tmp_path, no_warning)
         assert last <= step <= last + 1
         assert facts == {"step": step} and arrays["n"] == step

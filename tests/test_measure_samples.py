@@ -101,7 +101,7 @@ def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
 def test_log_has_the_values(tmp_path):
     callbacks = [
         MeasureSamples(Images(REAL), Config(eval_every=2, eval_images=16, seed=5)),
-        Log(str(tmp_path / "log.csv")),
+        Log(tmp_path / "log.csv", ["epoch,loss,val_loss,kid"]),
     ]
     model = FakeModel()
     model.stop_training = False

@@ -1,6 +1,8 @@
 """Run folders: number, configuration, and what is refused."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,13 @@ from refusal import refusal
 
 from ddpm_keras.config import Config, load_config
 from ddpm_keras.errors import InputError
-from ddpm_keras.runs.folder import make_run_folder
+from ddpm_keras.runs.folder import (
+    check_same_run,
+    discard_unused,
+    make_run_folder,
+    remove_leftovers,
+    resume_run_folder,
+)
 
 CONFIG = Config(dataset_name="petals", img_size=[8, 16], data_dir="ü: #x", seed=7)
 
@@ -117,3 +125,74 @@ def test_link_to_nowhere_is_reported_and_does_not_hang(monkeypatch, link):
 
     monkeypatch.setattr(Path, "mkdir", counted)
     assert_cannot_write(refusal(make_run_folder, CONFIG, "a"), link, "File exists")
+
+
+def test_runs_started_at_once_share_no_folder():
+    start = threading.Barrier(5)
+
+    def make(_):
+        start.wait()
+        return make_run_folder(CONFIG, "a")
+
+    with ThreadPoolExecutor(5) as pool:
+        made = list(pool.map(make, range(5)))
+    assert len(set(made)) == 5
+    assert all(load_config(folder / "config.yaml") == CONFIG for folder in made)
+
+
+# Leftovers of killed processes.
+
+LEFTOVERS = [
+    *(".config.yaml.4711.tmp", ".log.csv.k3_2abcd.tmp", ".loss.png.1.tmp"),
+    *(".best.safetensors.a.tmp", ".weights.safetensors.a.tmp", ".report.html.a.tmp"),
+    *("samples/.epoch-0010.png.a.tmp", "checkpoints/.step-00000007.tmp"),
+]
+MINE = [
+    *(".mine.tmp", ".config.yaml.tmp", "notes/.mine.tmp", "notes/.log.csv.a.tmp"),
+    *("samples/.photo.png.a.tmp", "checkpoints/.step-7.tmp", "checkpoints/step-1/a"),
+]
+
+
+def test_only_leftovers_of_ours_are_removed(tmp_path):
+    for number, name in enumerate([*LEFTOVERS, *MINE]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number % 2:
+            path.touch()
+        else:  # a folder, as `written_whole` makes
+            path.mkdir()
+            (path / "half").touch()
+    remove_leftovers(tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert set(MINE) <= found and not set(LEFTOVERS) & found
+
+
+def test_run_killed_while_it_wrote_its_configuration_starts_again():
+    folder = Path("mine")
+    (folder / ".config.yaml.k3_2abcd.tmp").mkdir(parents=True)
+    (folder / ".config.yaml.k3_2abcd.tmp" / "config.yaml").write_text("half")
+    (folder / ".config.yaml.4711.tmp").write_text("half")
+    assert make_run_folder(CONFIG, "a", "mine") == folder
+    discard_unused(folder)
+    assert not folder.exists()
+
+
+def test_keys_of_a_checkpoint_and_of_a_later_version_are_compared(tmp_path):
+    before = CONFIG.model_dump()
+    check_same_run(tmp_path, before, CONFIG)
+    check_same_run(tmp_path, {**before, "keep": 9, "learning_rate": 1.0}, CONFIG)
+    del before["patch_size"]  # which was not there then
+    check_same_run(tmp_path, before, CONFIG)
+    other = CONFIG.model_copy(update={"patch_size": 2, "ema": 0.5})
+    message = refusal(check_same_run, tmp_path, before, other)
+    assert "values of patch_size (was 1, is 2), ema (was 0.999, is 0.5); " in message
+
+
+def test_path_of_other_letters_is_kept_in_any_locale(monkeypatch):
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
+    monkeypatch.setattr("locale.getencoding", lambda: "ascii")
+    config = CONFIG.model_copy(update={"data_dir": "ś/花"})
+    folder = make_run_folder(config, "a")
+    assert resume_run_folder(config, folder) == folder
+    assert "花".encode() in (folder / "config.yaml").read_bytes()

@@ -14,7 +14,8 @@ from PIL import Image
 from ddpm_keras.config import Config
 from ddpm_keras.data.pixels import save_png
 from ddpm_keras.errors import InputError
-from ddpm_keras.runs.callbacks import SampleGrid
+from ddpm_keras.runs import report
+from ddpm_keras.runs.grids import SampleGrid
 from ddpm_keras.runs.log import read_log, save_curves
 from ddpm_keras.runs.report import MOST_GRIDS, Report, write_report
 
@@ -213,10 +214,28 @@ def test_few_grids_are_all_shown(run_folder):
     assert "12 of 12 grids" in page.text
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"results": {"kid": 3}}', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"results": {"kid": 3}}', "{}", "[" * 100_000, "9" * 5000),
+        json.dumps(METRICS).replace("0.0123", "9" * 400),
+    ],
+    ids=lambda text: text[:20],
+)
 def test_other_files_called_metrics_are_reported(run_folder, text):
     page = Page(write_report(run_folder(metrics=text)))
     assert "Not a result of ddpm-evaluate." in page.text
+
+
+def test_paths_that_are_not_utf_8_and_formulas_are_shown(run_folder, tmp_path):
+    folder = run_folder(
+        log=LOG.replace("val_loss", "$x_{"), metrics=json.dumps(METRICS)
+    )
+    save_png(folder / "evaluation" / "a\udcff.png", np.zeros((4, 4), "uint8"))
+    folder = folder.rename(folder.with_name("run\udcff"))
+    page = Page(write_report(folder))
+    assert r"run\udcff" in page.text
+    assert "evaluation/a%FF.png" in page.links
 
 
 def test_folder_that_is_no_run(tmp_path):
@@ -289,6 +308,20 @@ def test_full_disk_is_a_warning(run_folder, monkeypatch, capsys):
     monkeypatch.setattr(Path, "write_text", full)
     assert list(train(Report(folder, grids), grids, folder / "log.csv", 1)) == [1]
     assert capsys.readouterr().err.startswith(f"warning: {folder}/report.html: [Errno")
+
+
+def test_any_exception_of_the_report_is_one_warning(run_folder, monkeypatch, capsys):
+    folder = run_folder(log=LOG)
+    grids = SampleGrid(folder / "samples", every=1)
+
+    def fails(*args):
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(report, "save_curves", fails)
+    assert list(train(Report(folder, grids), grids, folder / "log.csv", 3)) == [1, 2, 3]
+    assert capsys.readouterr().err == (
+        f"warning: {folder}/report.html: too large; training goes on\n"
+    )
 
 
 def test_configuration_spoilt_in_training_is_a_warning(run_folder, capsys):

@@ -213,7 +213,8 @@ def test_folder_of_images_without_validation(tmp_path):
 def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     from ddpm_keras.model import DiffusionModel
     from ddpm_keras.runs import train as training
-    from ddpm_keras.runs.callbacks import Checkpoints, SampleGrid
+    from ddpm_keras.runs.callbacks import Checkpoints
+    from ddpm_keras.runs.grids import SampleGrid
 
     calls = {}
 

@@ -32,11 +32,11 @@ def build_convolution(
         x = x + embedding(inputs[-1])[:, None, None, :]
     if augment:
         inputs.append(keras.Input((AUGMENT_DIM,), name="augment_input"))
-        told = keras.layers.Dense(img_channels, use_bias=False)(inputs[-1])
+        told = keras.layers.Dense(img_channels, use_bias=False, name="told")(inputs[-1])
         x = x + told[:, None, None, :]
-    x = keras.layers.Conv2D(first_conv_channels, 3, padding="same")(x)
+    x = keras.layers.Conv2D(first_conv_channels, 3, padding="same", name="stem")(x)
     x = keras.layers.Dropout(dropout)(x)
-    x = keras.layers.Conv2D(img_channels, 3, padding="same")(x)
+    x = keras.layers.Conv2D(img_channels, 3, padding="same", name="output")(x)
     return keras.Model(inputs, x)
 
 

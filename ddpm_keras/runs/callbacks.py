@@ -1,22 +1,22 @@
-"""Callbacks of a training run: sample grids, metrics and checkpoints."""
+"""Callbacks of a training run: measures and checkpoints."""
 
 import contextlib
-import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from ddpm_keras.backend import read_variable, sync_variables, variables_lag_in_fit
-from ddpm_keras.data.pixels import make_grid, name_rows, save_png, to_uint8
+from ddpm_keras.backend import read_in_fit, read_variable, sync_variables
+from ddpm_keras.data.pixels import to_uint8
 from ddpm_keras.errors import InputError, RunError, warn
-from ddpm_keras.labels import random_labels, spread_labels
+from ddpm_keras.labels import random_labels
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.whitening import whitening
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.runs.checkpoint import save
+from ddpm_keras.runs.grids import is_turn
 from ddpm_keras.runs.state import state_arrays
 from ddpm_keras.runs.stop_signal import StopSignal
 from ddpm_keras.weights import RUN_WEIGHTS, TrainingImages, save_weights
@@ -25,71 +25,6 @@ BEST_WEIGHTS = "best.safetensors"
 EXTRACTOR = "random:0"  # needs no download and is the same in every run
 # By this name the lowest KID is kept, for earlier versions' cannot be compared with it.
 KID = f"kid of {EXTRACTOR}, whitened"
-
-
-class SampleGrid(keras.callbacks.Callback):
-    """Saver of a grid of EMA samples every few epochs, always from the same noise.
-
-    In a notebook it displays the grid as well.
-
-    Args:
-        folder: Folder for `epoch-0010.png` and so on.
-        every: Epochs between grids; the last epoch always has one. 0: never.
-        num_images: Images in a grid.
-        seed: Seed of the first image.
-        epochs_done: Epochs already completed when resuming at an epoch boundary; draws
-            their last grid if it is missing.
-        class_names: Names of the classes, over which the images of a grid are spread,
-            a row each where they fit. Default: no labels.
-        **options: Options of `DiffusionModel.generate_images`, such as `sampler`.
-    """
-
-    def __init__(
-        self,
-        folder,
-        every=10,
-        num_images=16,
-        seed=0,
-        epochs_done=0,
-        class_names=(),
-        **options,
-    ):
-        super().__init__()
-        self.folder = Path(folder)
-        self.every = every
-        self.epochs_done = epochs_done
-        self.options = {"num_images": num_images, "seed": seed, **options}
-        self.num_cols, self.rows = None, ()
-        if class_names:
-            self.options["labels"] = spread_labels(num_images, len(class_names))
-            if num_images % len(class_names) == 0:
-                self.num_cols, self.rows = num_images // len(class_names), class_names
-
-    def path(self, epoch):
-        """Return the path of the grid after `epoch` epochs."""
-        return self.folder / f"epoch-{epoch:04d}.png"
-
-    def on_train_begin(self, logs=None):
-        if self.epochs_done and not self.path(self.epochs_done).exists():
-            self.on_epoch_end(self.epochs_done - 1)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self.every or not _is_turn(self, epoch):
-            return
-        path = self.path(epoch + 1)
-        images = self.model.generate_images(**self.options, verbose=0)
-        grid = make_grid(images, self.num_cols)
-        if self.rows:
-            grid = name_rows(grid, self.rows)
-        try:
-            save_png(path, grid)
-        except OSError as error:
-            warn(f"{path}: {error}; training goes on")
-            return
-        if "ipykernel" in sys.modules:
-            from IPython.display import Image, display
-
-            display(Image(str(path), width=max(256, grid.shape[1])))
 
 
 class MeasureSamples(keras.callbacks.Callback):
@@ -132,19 +67,13 @@ class MeasureSamples(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["kid"] = float("nan")
-        if not _is_turn(self, epoch):
+        if not is_turn(self, epoch):
             return
         options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed, "verbose": 0}
         options["labels"] = self.labels
         images = to_uint8(self.model.generate_images(self.num_images, **options))
         features = self._whiten(self._extract(images))
         logs["kid"] = kernel_distance(self._features, features).mean
-
-
-def _is_turn(callback, epoch):
-    """Whether an epoch is the last, or one of every `callback.every`."""
-    done = epoch + 1
-    return done % callback.every == 0 or done == callback.params["epochs"]
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -162,8 +91,10 @@ class Checkpoints(keras.callbacks.Callback):
         facts: Dict of plain JSON to store in every checkpoint; see `training_images`.
         stop: An entered `StopSignal`. Default: no signal.
 
+    Whatever ends `fit`, the caller must still call `save` or `rescue`.
+
     Raises:
-        Stopped: From `fit`, after a signal; the caller must still call `save`.
+        Stopped: From `fit`, after a signal.
         RunError: From `fit`, when too many updates in a row were not finite, when
             saving failed three times in a row, or when the last save failed.
     """
@@ -183,6 +114,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.stop = stop or StopSignal()
         self._saved_time = time.monotonic()
         self._failures = 0  # in a row
+        self._in_step = False
         self._patience = min(self.PATIENCE, steps_per_epoch)
         self._metrics = None
         self._cut_short = contextlib.ExitStack()
@@ -201,14 +133,14 @@ class Checkpoints(keras.callbacks.Callback):
                 variable.assign(value)
             self._metrics = None
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self._in_step = True
+
     def on_train_batch_end(self, batch, logs=None):
+        self._in_step = False
         self.step += 1
         if self.step % self._patience == 0:
-            # Synchronising variables that lag is slow: if the loss is finite, leave
-            # non-finite gradients to the end of the epoch.
-            if not variables_lag_in_fit() or not np.isfinite(float(logs["loss"])):
-                sync_variables(self.model)
-                self._refuse_divergence(logs)
+            self._refuse_divergence(logs)
         if self.step % self.steps_per_epoch:  # else `on_epoch_end` follows
             self.stop.check()
             if self._is_due():
@@ -241,6 +173,20 @@ class Checkpoints(keras.callbacks.Callback):
                 ) from error
             warn(f"{error}; training goes on")
         self._saved_time = time.monotonic()
+
+    def rescue(self):
+        """Save this step, if it can be saved, when an unforeseen error has come."""
+        if self.step == self.saved_step:
+            return
+        if self._in_step:  # which may have changed some of the weights already
+            warn(f"step {self.step + 1} was not completed, and so nothing is saved")
+            return
+        try:
+            self.save(last=True)
+        except Exception as error:
+            warn(str(error))
+        else:
+            warn(f"saved after step {self.step:,}; continue with --resume")
 
     def _keep_best(self, logs):
         measure = "kid" if "kid" in logs else "val_loss"
@@ -275,15 +221,16 @@ class Checkpoints(keras.callbacks.Callback):
     def _refuse_divergence(self, logs):
         loss, optimizer = float(logs["loss"]), self.model.optimizer
         if isinstance(optimizer, SkipNonFinite):
-            skipped = optimizer.skipped_in_a_row
+            skipped = int(read_in_fit(self.model, optimizer.step_counter))
             if skipped < self._patience:
                 return
             problem = f"{skipped} steps in a row had no finite gradients"
         else:  # Keras' loss scaling of float16, halved by each such step
-            scale = float(read_variable(optimizer.dynamic_scale))
+            scale = float(read_in_fit(self.model, optimizer.dynamic_scale))
             if scale >= 1.0:
                 return
             problem = f"no gradients are finite, even with a loss scale of {scale:.3g}"
+        sync_variables(self.model)
         rate = float(read_variable(optimizer.learning_rate))
         raise RunError(
             f"step {self.step}: {problem}; nothing was changed (loss {loss:.3g}, "

@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -22,7 +24,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.files import force_to_disk, set_aside
 
+MANIFEST, ARRAYS = FILES = ("manifest.json", "arrays.safetensors")
 FORMAT = 1  # newer formats must keep `_seal`, for this version to recognise them
 
 Arrays = dict[str, np.ndarray]
@@ -49,7 +53,7 @@ def save(
         RunError: When an array is not finite, or the disk is full or fails. No partial
             file is left, and the other checkpoints are unchanged.
     """
-    path = Path(folder, "checkpoints", f"step-{step:08d}")
+    path = Path(folder, "checkpoints", _name(step))
     if path.exists():
         return path
     # safetensors ignores the strides of transposed arrays: make all C-ordered.
@@ -65,7 +69,7 @@ def save(
         raise RunError(
             f"{path}: not saved ({error}); {needed:,} bytes needed, {free:,} free"
         ) from error
-    others = [other for other in _oldest_first(folder) if other != path]
+    others = [p for p in _oldest_first(folder) if p != path and _holds_no_more(p)]
     for old in others[::-1][keep - 1 :]:
         try:  # rename first: no partial checkpoint may keep the name
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp")))
@@ -96,7 +100,7 @@ def restore(
     for path in reversed(_oldest_first(folder)):
         try:
             manifest = _check(path)
-            arrays = load_file(path / "arrays.safetensors")
+            arrays = load_file(path / ARRAYS)
             if _describe(arrays) != manifest["arrays"]:
                 raise RunError("arrays.safetensors is not what manifest.json describes")
         except (OSError, SafetensorError, RunError) as error:
@@ -104,8 +108,7 @@ def restore(
             continue
         # Only now: if all were set aside, the next run would start afresh.
         for bad, error in damaged.items():
-            number = len(list(bad.parent.glob(f"{bad.name}.bad*"))) or ""
-            aside = bad.rename(f"{bad}.bad{number}")
+            aside = set_aside(bad)
             warn(f"{bad}: {error}; set aside as {aside.name}, {path.name} is used")
         return manifest["step"], arrays, manifest["facts"]
     if damaged:
@@ -145,25 +148,28 @@ def _write(path: Path, step: int, arrays: Arrays, facts: dict[str, Any]) -> None
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
-        _force_to_disk(path.parent.parent)
+        force_to_disk(path.parent.parent)
         temporary.mkdir()
-        save_file(arrays, temporary / "arrays.safetensors")
+        save_file(arrays, temporary / ARRAYS)
         manifest = {"format": FORMAT, "step": int(step), "facts": facts}
         manifest["arrays"] = _describe(arrays)
-        manifest["sha256"] = _sha256(temporary / "arrays.safetensors")
-        (temporary / "manifest.json").write_bytes(_seal(manifest))
+        manifest["sha256"] = _sha256(temporary / ARRAYS)
+        (temporary / MANIFEST).write_bytes(_seal(manifest))
         for written in (*temporary.iterdir(), temporary):
-            _force_to_disk(written)
+            force_to_disk(written)
         _check(temporary)
         temporary.rename(path)
-        _force_to_disk(path.parent)
+        force_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check(path: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint, or raise a `RunError` when it is damaged."""
-    text = (path / "manifest.json").read_bytes()
+    for name in FILES:
+        if not stat.S_ISREG((path / name).stat().st_mode):  # reading might never end
+            raise RunError(f"{name} is not a file")
+    text = (path / MANIFEST).read_bytes()
     try:
         manifest = json.loads(text)["manifest"]
         if text != _seal(manifest):
@@ -172,7 +178,7 @@ def _check(path: Path) -> dict[str, Any]:
         raise RunError("manifest.json is damaged") from error
     if manifest["format"] > FORMAT:
         raise InputError(f"{path}: written by a newer version; update ddpm_keras")
-    if manifest["sha256"] != _sha256(path / "arrays.safetensors"):
+    if manifest["sha256"] != _sha256(path / ARRAYS):
         raise RunError("arrays.safetensors is damaged")
     return manifest
 
@@ -184,9 +190,22 @@ def _seal(manifest: dict[str, Any]) -> bytes:
 
 
 def _oldest_first(folder: Path | str) -> list[Path]:
-    found = Path(folder, "checkpoints").glob("step-*")
-    numbered = [path for path in found if path.name[5:].isdecimal()]
-    return sorted(numbered, key=lambda path: int(path.name[5:]))
+    steps = []
+    for path in Path(folder, "checkpoints").glob("step-*"):
+        digits = path.name.removeprefix("step-")
+        # Other names, such as step-1, are somebody else's.
+        if re.fullmatch("[0-9]{8,18}", digits) and path.name == _name(int(digits)):
+            steps.append(int(digits))
+    return [Path(folder, "checkpoints", _name(step)) for step in sorted(steps)]
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _holds_no_more(path: Path) -> bool:
+    """Whether nothing but a checkpoint's files is in a folder."""
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= set(FILES)
 
 
 def _describe(arrays: Arrays) -> dict[str, str]:
@@ -196,11 +215,3 @@ def _describe(arrays: Arrays) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,12 +1,21 @@
 """Run folders: numbered, never overwritten by accident, sufficient for sampling."""
 
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ddpm_keras.config import RESUMABLE, Config, load_config
 from ddpm_keras.errors import InputError, printable
 from ddpm_keras.files import written_whole
 
 CONFIG = "config.yaml"
+# What `written_whole` and `runs.checkpoint` leave when they are killed.
+LEFTOVER = re.compile(
+    r"\.(config\.yaml|log\.csv|loss\.png|report\.html|skipped_images\.txt"
+    r"|(weights|best)\.safetensors|epoch-\d+\.png)\.\w+\.tmp|\.step-\d{8,}\.tmp"
+)
 
 
 def make_run_folder(
@@ -31,7 +40,7 @@ def make_run_folder(
                 f"--run-dir: {folder} holds a run; add --resume to continue it, or "
                 "name a new folder"
             )
-        if any(folder.iterdir()):
+        if not all(map(_is_leftover, folder.iterdir())):
             raise InputError(
                 f"--run-dir: {folder} is not empty, and runs are never written over; "
                 "name a new folder"
@@ -58,17 +67,8 @@ def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
     if not (folder / CONFIG).exists():
         return make_run_folder(config, None, run_dir)
     before = load_config(folder / CONFIG).model_dump()
-    changed = {
-        key: f"{key} (was {before[key]}, is {value})"
-        for key, value in config.model_dump().items()
-        if value != before[key] and (key, value) != ("class_names", None)
-    }
-    others = [text for key, text in changed.items() if key not in RESUMABLE]
-    if others:
-        raise InputError(
-            f"--resume: {folder} was begun with other values of {', '.join(others)}; "
-            "leave them as they were, or start a new run"
-        )
+    check_same_run(folder, before, config)
+    changed = _changes(before, config)
     if changed:
         print(printable(f"changed: {', '.join(changed.values())}"))
     if "num_epochs" in changed and config.learning_rate_decay != "none":
@@ -80,12 +80,60 @@ def resume_run_folder(config: Config, run_dir: Path | str) -> Path:
     return folder
 
 
+def check_same_run(folder: Path, before: Mapping[str, Any], config: Config) -> None:
+    """Raise an `InputError` unless a configuration goes on with a run.
+
+    Args:
+        folder: The run folder.
+        before: The keys that the run was begun with, by name. Keys that a version of
+            that time did not know had their defaults.
+        config: The configuration to resume with.
+    """
+    before = {**Config().model_dump(), **before}
+    changes = _changes(before, config).items()
+    others = [text for key, text in changes if key not in RESUMABLE]
+    if others:
+        raise InputError(
+            f"--resume: {folder} was begun with other values of {', '.join(others)}; "
+            "leave them as they were, or start a new run"
+        )
+
+
+def _changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
+    """Describe each key that differs."""
+    return {
+        key: f"{key} (was {before[key]}, is {value})"
+        for key, value in config.model_dump().items()
+        if value != before[key] and (key, value) != ("class_names", None)
+    }
+
+
 def discard_unused(folder: Path) -> None:
     """Remove a run folder that holds only its configuration."""
+    remove_leftovers(folder)
     if {path.name for path in folder.iterdir()} <= {CONFIG, ".lock"}:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove the temporary files of killed processes from a run folder.
+
+    No other process may be writing there.
+    """
+    for place in ("", "samples", "checkpoints"):
+        for path in sorted(Path(folder, place).glob(".*.tmp")):
+            if not _is_leftover(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_leftover(path: Path) -> bool:
+    return LEFTOVER.fullmatch(path.name) is not None
 
 
 def write_config(folder: Path, config: Config) -> None:

@@ -1,7 +1,10 @@
-"""The `log.csv` of a run: writing, cutting, reading and plotting."""
+"""The `log.csv` of a run: writing, repairing, reading and plotting."""
 
+import contextlib
 import csv
 import math
+import os
+import re
 from pathlib import Path
 
 import keras
@@ -9,37 +12,109 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from ddpm_keras.files import written_whole
+from ddpm_keras.errors import short, warn
+from ddpm_keras.files import force_to_disk, set_aside, written_whole
+from ddpm_keras.runs.attempts import Attempts
 
 COLUMNS = ("loss", "val_loss", "kid")  # after the epoch
 LOSSES = ("loss", "val_loss")  # share a panel; each other column has its own
 
 
-class Log(keras.callbacks.CSVLogger):
-    """Keras' `CSVLogger` with fixed columns: a resumed run may measure other things.
+class Log(keras.callbacks.Callback):
+    """Writer of `log.csv`, a row for each epoch.
 
-    A log that exists keeps its columns, such as `swd` of earlier versions.
+    The whole file is written for each row, so that no damage lasts. A failure is a
+    warning, and the next row is written together with those that are missing.
+
+    Args:
+        path: The file.
+        lines: Its lines so far, without their ends, as `open_log` returns them. Rows
+            are appended to this list, which every checkpoint keeps.
     """
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        header = []
-        if self.append and Path(self.filename).is_file():
-            with open(self.filename, newline="", encoding="utf-8") as file:
-                header = next(csv.reader(file), [])
-        super().on_train_begin(logs)
-        self.keys = header[1:] or list(COLUMNS)
+    def __init__(self, path: Path, lines: list[str]) -> None:
+        super().__init__()
+        self.path = path
+        self.lines = lines
+        self._attempts = Attempts()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        # A log keeps its columns, such as `swd` of earlier versions: a run that goes on
+        # may measure other things.
+        _, *columns = self.lines[0].split(",")
+        values = [(logs or {}).get(name, "NA") for name in columns]
+        self.lines.append(",".join(map(str, [epoch, *values])))
+        with self._attempts.attempt(self.path):
+            _write(self.path, self.lines)
 
 
-def cut_log(path: Path, epochs: int) -> None:
-    """Keep the rows of the first epochs only; later epochs run again."""
-    if path.exists():
-        lines = path.read_bytes().splitlines(keepends=True)
-        with written_whole(path) as temporary:
-            temporary.write_bytes(b"".join(lines[: 1 + epochs]))
+def open_log(path: Path, epochs: int, saved: list[str] | None) -> list[str]:
+    """Make a run's log hold the rows of the first epochs alone; return its lines.
+
+    Later epochs run again. A log that is not as its checkpoint says is written anew,
+    with a warning, and kept under another name if it holds anything else.
+
+    Args:
+        path: The file.
+        epochs: The number of epochs completed.
+        saved: The lines in the checkpoint. None if there is none or an earlier version
+            wrote it: rows are then sought in the file, by their numbers.
+    """
+    found = None
+    if path.is_file():  # reading anything else might never end
+        with contextlib.suppress(OSError):
+            found = path.read_bytes()
+    if saved is None:
+        text = (found or b"").decode("utf-8-sig", "replace")
+        saved = text.replace("\0", "").splitlines()
+    lines = _first_rows(saved, epochs)
+    wanted = _encoded(lines)
+    if found is None and not os.path.lexists(path) and not epochs:
+        return lines
+    if found is None or not _goes_on(found, wanted):
+        kept = ""
+        if os.path.lexists(path) and (found is None or not wanted.startswith(found)):
+            kept = f", the file that was there is kept as {set_aside(path).name}"
+        if epochs or kept:
+            warn(f"{path}: its {epochs} rows are written anew{kept}")
+    if found != wanted:
+        _write(path, lines)
+    return lines
+
+
+def _first_rows(lines: list[str], epochs: int) -> list[str]:
+    """Return the header and a row for each of the first epochs; what lacks is NA."""
+    header = lines[0] if lines else ""
+    if not header.startswith("epoch,"):
+        header = ",".join(("epoch", *COLUMNS))
+    rows = {}
+    for line in lines:
+        number, *values = line.split(",")
+        if re.fullmatch("[0-9]{1,9}", number):
+            rows.setdefault(int(number), values)
+    unknown = ["NA"] * header.count(",")
+    rows = [(n, *[*rows.get(n, ()), *unknown][: len(unknown)]) for n in range(epochs)]
+    return [header, *(",".join(map(str, row)) for row in rows)]
+
+
+def _goes_on(found: bytes, wanted: bytes) -> bool:
+    """Whether a file holds the wanted rows and nothing else but later ones."""
+    later = found[len(wanted) :].splitlines()
+    return found.startswith(wanted) and all(re.match(rb"\d+,", row) for row in later)
+
+
+def _encoded(lines: list[str]) -> bytes:
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_bytes(_encoded(lines))
+        force_to_disk(temporary)
 
 
 def read_log(path: Path | str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a `log.csv`, which may be missing or cut short.
+    """Read a `log.csv`, which may be missing, cut short or damaged.
 
     Returns:
         An int array of shape `(num_rows,)`, the epochs counted from 1, and a dict from
@@ -48,9 +123,10 @@ def read_log(path: Path | str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """
     rows = []
     if Path(path).is_file():
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    rows = [row for row in rows if (row.get("epoch") or "").isdecimal()]
+        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+            with contextlib.suppress(csv.Error):  # keep the rows before
+                rows.extend(csv.DictReader(file))
+    rows = [r for r in rows if re.fullmatch("[0-9]{1,9}", r.get("epoch") or "")]
     epochs = np.array([int(row["epoch"]) + 1 for row in rows], int)
     names = [name for name in (rows[0] if rows else {}) if name and name != "epoch"]
     curves = {name: np.array([_number(row[name]) for row in rows]) for name in names}
@@ -74,7 +150,8 @@ def save_curves(
         for name in names:
             known = np.isfinite(curves[name])
             marker = "." if known.sum() < 30 else ""  # a line needs two epochs
-            axes.plot(epochs[known], curves[name][known], marker=marker, label=name)
+            label = short(name).replace("$", r"\$")  # else a formula
+            axes.plot(epochs[known], curves[name][known], marker=marker, label=label)
         values = np.concatenate([curves[name] for name in names])
         values = values[np.isfinite(values)]
         if 0 < 10 * values.min() < values.max():  # else too few ticks

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,9 +10,10 @@ import keras
 import numpy as np
 
 from ddpm_keras.config import Config, load_config
-from ddpm_keras.errors import InputError, warn
+from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
 from ddpm_keras.metrics.evaluation import with_error
+from ddpm_keras.runs.attempts import Attempts
 from ddpm_keras.runs.folder import CONFIG
 from ddpm_keras.runs.log import read_log, save_curves
 
@@ -53,6 +55,7 @@ class Report(keras.callbacks.Callback):
         self.folder = Path(folder)
         self.grids = grids
         self._stale = False
+        self._attempts = Attempts()
 
     def on_train_begin(self, logs=None):
         _read_config(self.folder)  # fail now rather than after an epoch
@@ -67,10 +70,8 @@ class Report(keras.callbacks.Callback):
             self._write()
 
     def _write(self):
-        try:
+        with self._attempts.attempt(self.folder / REPORT):
             write_report(self.folder)
-        except (OSError, InputError) as error:
-            warn(f"{self.folder / REPORT}: {error}; training goes on")
         self._stale = False
 
 
@@ -110,7 +111,9 @@ def write_report(folder):
         "</body></html>",
     ]
     with written_whole(folder / REPORT) as temporary:
-        temporary.write_text("\n".join(parts) + "\n", encoding="utf-8")
+        text = "\n".join(parts) + "\n"
+        # Paths that are not UTF-8 hold surrogates.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return folder / REPORT
 
 
@@ -169,12 +172,12 @@ def _measures(folder):
         lines.append(f"<h2>Measures: {html.escape(name)}</h2>")
         try:
             lines += _results(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except Exception:  # almost anything, such as text nested too deeply
             lines.append("<p>Not a result of ddpm-evaluate.</p>")
             continue
         for picture in sorted(path.parent.glob("*.png")):
             if picture.name != "loss.png":
-                link = quote(picture.relative_to(folder).as_posix())
+                link = quote(os.fsencode(picture.relative_to(folder)))
                 lines.append(f'<img src="{link}" alt="{html.escape(picture.stem)}">')
     return lines
 

@@ -15,8 +15,11 @@ STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 AT_ONCE = ("SIGINT", "SIGTERM")
 
 
-class Stopped(Exception):
-    """A stop requested by a signal; `status` is the exit status."""
+class Stopped(BaseException):
+    """A stop requested by a signal; `status` is the exit status.
+
+    It is no `Exception`: what handles failures must not take it for one.
+    """
 
     def __init__(self, status: int) -> None:
         super().__init__(f"stopped, exit status {status}")

@@ -15,6 +15,7 @@ from ddpm_keras.backend import (
     distributed,
     host_share,
     join_hosts,
+    kernel_settings,
 )
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images
@@ -24,19 +25,16 @@ from ddpm_keras.data.batches import (
     make_validation_batches,
 )
 from ddpm_keras.data.images import Images, split_indices
-from ddpm_keras.errors import InputError, warn
-from ddpm_keras.files import remove_temporary_files, written_whole
+from ddpm_keras.errors import InputError, RunError, warn
+from ddpm_keras.files import written_whole
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs import checkpoint
+from ddpm_keras.runs.attempts import Attempts
 from ddpm_keras.runs.build import build_model, check_names, has_fixed_rate
-from ddpm_keras.runs.callbacks import (
-    Checkpoints,
-    MeasureSamples,
-    SampleGrid,
-    training_images,
-)
-from ddpm_keras.runs.folder import write_config
-from ddpm_keras.runs.log import Log, cut_log
+from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples, training_images
+from ddpm_keras.runs.folder import check_same_run, remove_leftovers, write_config
+from ddpm_keras.runs.grids import SampleGrid
+from ddpm_keras.runs.log import Log, open_log
 from ddpm_keras.runs.progress import TrainingProgress
 from ddpm_keras.runs.report import REPORT, Report, write_report
 from ddpm_keras.runs.state import load_state
@@ -120,6 +118,8 @@ class Run:
             self.model.ema_network.set_weights(self.model.network.get_weights())
         write_config(self.folder, self.config)  # not before: a refusal changes nothing
         epochs_done, steps_done = divmod(first_step, self.steps_per_epoch)
+        log_path = self.folder / "log.csv"
+        facts["log"] = open_log(log_path, epochs_done, facts.get("log"))
         self.grids = SampleGrid(
             self.folder / "samples",
             every=self.config.sample_every,
@@ -134,7 +134,6 @@ class Run:
             return 0
         if first_step:
             print(f"resumed: after step {first_step:,} of {self.last_step:,}")
-            cut_log(self.folder / "log.csv", epochs_done)
             if has_fixed_rate(self.config):
                 self.model.optimizer.learning_rate = self.config.learning_rate
         with StopSignal() as stop:
@@ -145,14 +144,21 @@ class Run:
             try:
                 with contextlib.closing(self.progress(first_step)) as progress:
                     self.fit(first_step, [*self.callbacks(checkpoints), progress])
+            except RunError:  # of `checkpoints`: diverged, or out of room
+                raise
             except Stopped as stopped:
                 checkpoints.save(last=True)
+                if not checkpoints.step:  # then there is nothing to resume
+                    return stopped.status
                 print(
                     f"stopped: after step {checkpoints.step:,} of {self.last_step:,}; "
                     "resume with: ddpm-train --run-dir "
                     f"{shlex.quote(str(self.folder))} --resume"
                 )
                 return stopped.status
+            except BaseException:
+                checkpoints.rescue()
+                raise
         print(f"weights: {self.folder / RUN_WEIGHTS}")
         if self.config.sample_every:
             print(f"samples: {self.grids.path(self.config.num_epochs)}")
@@ -164,11 +170,12 @@ class Run:
 
         Returns:
             The number of steps completed, and facts for the next checkpoints: the hash
-            and number of the images, the machine and the best value so far.
+            and number of the images, the machine, the best value so far, the
+            configuration and the lines of the log.
 
         Raises:
-            InputError: When the checkpoints are damaged, belong to other images or
-                another model, or differ in step between hosts.
+            InputError: When the checkpoints are damaged, belong to other images or keys
+                or another model, or differ in step between hosts.
         """
         digest = self.images.digest(self.training)
         facts = {
@@ -176,13 +183,16 @@ class Run:
             "num_images": len(self.training),
             "machine": _machine(),
             "best": None,
+            "config": self.config.model_dump(),
         }
-        remove_temporary_files(self.folder)
+        remove_leftovers(self.folder)
         found = checkpoint.restore(self.folder, warn=warn)
         check_same_step(found[0] if found else 0)
         if found is None:
             return 0, facts
         step, arrays, before = found
+        if "config" in before:  # else an earlier version wrote it
+            check_same_run(self.folder, before["config"], self.config)
         if before["images"] != facts["images"]:
             raise InputError(
                 f"--resume: the training images are not those that {self.folder} was "
@@ -190,11 +200,12 @@ class Run:
             )
         load_state(self.model, arrays)
         was, now = before["machine"], facts["machine"]
-        changed = [key for key in now if was.get(key) != now[key]]
-        other = [f"{key} {was.get(key)} -> {now[key]}" for key in changed]
+        # Earlier versions kept fewer of them.
+        changed = [key for key in now if key in was and was[key] != now[key]]
+        other = [f"{key} {was[key]} -> {now[key]}" for key in changed]
         if other:
             warn(f"{', '.join(other)}: the run resumes, but not bit for bit as before")
-        return step, {**facts, "best": before["best"]}
+        return step, {**facts, "best": before["best"], "log": before.get("log")}
 
     def complete(self, facts):
         """Write what a run killed after its last checkpoint has not written."""
@@ -206,7 +217,8 @@ class Run:
         self.grids.set_model(self.model)
         self.grids.set_params({"epochs": epochs})
         self.grids.on_train_begin()
-        write_report(self.folder)
+        with Attempts().attempt(self.folder / REPORT):
+            write_report(self.folder)
 
     def progress(self, first_step):
         """Return the callback that shows how far the training is."""
@@ -215,9 +227,8 @@ class Run:
 
     def callbacks(self, checkpoints):
         """Return the callbacks of `fit` in their order of dependence."""
-        log_path = self.folder / "log.csv"
         callbacks = [
-            Log(str(log_path), append=checkpoints.step > 0),
+            Log(self.folder / "log.csv", checkpoints.facts["log"]),
             checkpoints,
             self.grids,
             Report(self.folder, self.grids),
@@ -282,5 +293,6 @@ def _machine():
     return {
         "backend": keras.backend.backend(),
         "cores": count_cores(),
+        **kernel_settings(),
         **{name: version(name) for name in packages},
     }

@@ -1,0 +1,89 @@
+"""Grids of samples during a training."""
+
+import sys
+from pathlib import Path
+
+import keras
+
+from ddpm_keras.data.pixels import make_grid, name_rows, save_png
+from ddpm_keras.errors import short, warn
+from ddpm_keras.labels import spread_labels
+from ddpm_keras.runs.attempts import Attempts
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Saver of a grid of EMA samples every few epochs, always from the same noise.
+
+    In a notebook it displays the grid as well.
+
+    Args:
+        folder: Folder for `epoch-0010.png` and so on.
+        every: Epochs between grids; the last epoch always has one. 0: never.
+        num_images: Images in a grid.
+        seed: Seed of the first image.
+        epochs_done: Epochs already completed when resuming at an epoch boundary; draws
+            their last grid if it is missing, and tells which others are.
+        class_names: Names of the classes, over which the images of a grid are spread,
+            a row each where they fit. Default: no labels.
+        **options: Options of `DiffusionModel.generate_images`, such as `sampler`.
+    """
+
+    def __init__(
+        self,
+        folder,
+        every=10,
+        num_images=16,
+        seed=0,
+        epochs_done=0,
+        class_names=(),
+        **options,
+    ):
+        super().__init__()
+        self.folder = Path(folder)
+        self.every = every
+        self.epochs_done = epochs_done
+        self.options = {"num_images": num_images, "seed": seed, **options}
+        self.num_cols, self.rows = None, ()
+        self._attempts = Attempts()
+        if class_names:
+            self.options["labels"] = spread_labels(num_images, len(class_names))
+            if num_images % len(class_names) == 0:
+                self.num_cols, self.rows = num_images // len(class_names), class_names
+
+    def path(self, epoch):
+        """Return the path of the grid after `epoch` epochs."""
+        return self.folder / f"epoch-{epoch:04d}.png"
+
+    def on_train_begin(self, logs=None):
+        if not self.epochs_done or not self.every:
+            return
+        if not self.path(self.epochs_done).exists():
+            self.on_epoch_end(self.epochs_done - 1)
+        turns = range(self.every, self.epochs_done, self.every)
+        missing = [str(n) for n in turns if not self.path(n).exists()]
+        if missing:
+            warn(
+                f"{self.folder}: there is no grid after {len(missing)} epochs "
+                f"({short(', '.join(missing))}), and their weights are gone"
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.every or not is_turn(self, epoch):
+            return
+        path = self.path(epoch + 1)
+        images = self.model.generate_images(**self.options, verbose=0)
+        grid = make_grid(images, self.num_cols)
+        if self.rows:
+            grid = name_rows(grid, self.rows)
+        with self._attempts.attempt(path):
+            save_png(path, grid)
+        if "ipykernel" in sys.modules and path.exists():
+            from IPython.display import Image, display
+
+            display(Image(str(path), width=max(256, grid.shape[1])))
+
+
+def is_turn(callback, epoch):
+    """Whether an epoch is the last, or one of every `callback.every`."""
+    done = epoch + 1
+    return done % callback.every == 0 or done == callback.params["epochs"]
