@@ -30,7 +30,9 @@ def network_inputs(network, x_t, t, labels=None, changes=None):
         if tensor.name == "label_input":
             inputs.append(ops.full_like(t, NO_LABEL) if labels is None else labels)
         else:
-            zeros = ops.zeros_like(x_t[:, 0, 0, :1]) + ops.zeros((1, *tensor.shape[1:]))
+            # From the images alone: exports would take a constant for an input.
+            zeros = ops.zeros_like(x_t[:, 0, 0, :1])
+            zeros = ops.repeat(zeros, tensor.shape[1], axis=1)
             inputs.append(zeros if changes is None else changes)
     return tuple(inputs)
 

@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import contextlib
 import os
@@ -10,11 +10,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield the path of a temporary file, which replaces `path` at the end.
+    """Yield the path for a temporary file or folder, which becomes `path` at the end.
 
-    Missing folders are created. When the block fails, `path` stays as it was. The file
-    is in a new folder beside `path` that only this user may open, so that in a shared
-    folder nobody can put a link in its place.
+    Missing folders are created. When the block fails, `path` stays as it was. A folder
+    takes no place but an empty one. The temporary file is in a new folder beside `path`
+    that only this user may open, so that in a shared folder nobody can put a link in
+    its place.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,7 @@ def test_interrupt_while_a_command_loads_ends_it_at_once(monkeypatch):
         ("jax", "KERAS_BACKEND=jax: cannot be loaded (import of keras halted; "),
     ],
 )
-@pytest.mark.parametrize("name", ["train", "sample", "convert", "evaluate"])
+@pytest.mark.parametrize("name", ["train", "sample", "convert", "evaluate", "export"])
 def test_backend_that_is_missing_is_one_line(
     name, backend, message, monkeypatch, tmp_path, capsys
 ):

@@ -200,7 +200,7 @@ def test_entry_points_are_callable():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     commands = project["project"]["scripts"]
     assert set(commands) == {
-        f"ddpm-{name}" for name in ("train", "sample", "evaluate", "convert")
+        f"ddpm-{name}" for name in ("train", "sample", "evaluate", "convert", "export")
     }
     for name, place in commands.items():
         module, _, function = place.partition(":")

@@ -13,6 +13,7 @@ ROOMS = [
     *("schedules", "samplers", "labels", "networks", "augmentation", "data"),
     *("diffusion", "config", "backend", "optimizers"),
     *("weights", "denoiser", "guidance", "sampling", "starts", "noising", "model"),
+    "export",
     *("metrics", "runs", "cli"),
 ]
 

@@ -78,14 +78,25 @@ def add_name(
 
 def add_sampler_flags(add: Callable) -> None:
     """Add the flags of every command that samples."""
-    text = "ancestral, DDIM or DPM-Solver++(2M) (default: the configuration's)"
-    add_name(add, "--sampler", SAMPLERS, text)
+    add_sampler(add)
     add_number(
         add,
         "--steps",
         "network calls per image, 1 to the timesteps of the training (default: the "
         f"configuration's; for another sampler {default_steps_text()})",
     )
+    add_eta(add)
+    add_number(add, "--batch-size", "images computed together, 1 or more", 64)
+
+
+def add_sampler(add: Callable) -> None:
+    """Add the flag `--sampler`."""
+    text = "ancestral, DDIM or DPM-Solver++(2M) (default: the configuration's)"
+    add_name(add, "--sampler", SAMPLERS, text)
+
+
+def add_eta(add: Callable) -> None:
+    """Add the flag `--eta`."""
     add_number(
         add,
         "--eta",
@@ -94,7 +105,6 @@ def add_sampler_flags(add: Callable) -> None:
         "sampler 0)",
         type=float,
     )
-    add_number(add, "--batch-size", "images computed together, 1 or more", 64)
 
 
 def steps_from(
