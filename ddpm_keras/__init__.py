@@ -7,9 +7,14 @@ and the command lines' checks answer at once, before Keras and its backend load.
 import importlib
 import os
 
+from ddpm_keras.saved_classes import register_when_keras_loads
+
 # TensorFlow leaves oneDNN off on processors without AVX-512, where it doubles the speed
 # of convolutions. It reads this when it is imported; a setting of the user's own wins.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# `keras.models.load_model` finds the classes of this package.
+register_when_keras_loads()
 
 __version__ = "0.2.0.dev0"
 

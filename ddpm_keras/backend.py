@@ -16,6 +16,8 @@ if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":
     import jax
+elif BACKEND == "torch":
+    import torch
 
 # Compiled functions.
 
@@ -28,7 +30,8 @@ def compile_calls(function, owner):
         owner: An object whose list `variables` holds these variables.
 
     Returns:
-        The compiled function; `function` itself on a backend that compiles nothing.
+        The compiled function; on PyTorch, which compiles nothing, the function without
+        gradients.
     """
     if BACKEND == "tensorflow":
         return tf.function(function, reduce_retracing=True)
@@ -41,13 +44,19 @@ def compile_calls(function, owner):
                 return function(*args)
 
         return lambda *args: with_values([v.value for v in owner.variables], *args)
-    return function
+    # PyTorch would keep every step for gradients that nobody asks for.
+    return torch.no_grad()(function)
 
 
 def map_images(function, values):
     """Apply a function that draws random numbers to each entry of a tensor."""
     # TensorFlow cannot vectorise its random generator and would warn of a loop.
     return (ops.vectorized_map if BACKEND == "jax" else ops.map)(function, values)
+
+
+def has_fused_attention():
+    """Return whether Keras attends here without all of its weights in memory."""
+    return BACKEND == "torch" or BACKEND == "jax" and jax.default_backend() == "gpu"
 
 
 # Training steps.

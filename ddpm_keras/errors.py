@@ -1,9 +1,12 @@
 """User-facing errors, and how they are worded."""
 
 import difflib
+import functools
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable)
 
 
 class InputError(ValueError):
@@ -35,6 +38,25 @@ def require(condition: bool, message: str, /, **received: Any) -> None:
     """Raise an `ArgumentError` of these arguments unless the condition holds."""
     if not condition:
         raise ArgumentError(message, **received)
+
+
+def renamed(**names: str) -> Callable[[Function], Function]:
+    """Decorate a function that takes the place of another one with other names.
+
+    Args:
+        **names: The other's names of arguments; each is answered with what to write.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def answering(*args: Any, **kwargs: Any) -> Any:
+            for name in names.keys() & kwargs.keys():
+                require(False, f"`{name}` {names[name]}.", **{name: kwargs[name]})
+            return function(*args, **kwargs)
+
+        return answering
+
+    return decorate
 
 
 def short(text: str) -> str:

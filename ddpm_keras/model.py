@@ -8,7 +8,9 @@ from ddpm_keras.backend import StepModel, move_towards
 from ddpm_keras.data.pixels import make_grid
 from ddpm_keras.denoiser import Denoiser, takes
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.errors import require
+from ddpm_keras.errors import renamed, require
+from ddpm_keras.first_batch import check_size, look_at
+from ddpm_keras.networks.subclassed import declare_inputs
 from ddpm_keras.noising import noisy_batch
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.sampling import ReverseProcess
@@ -27,10 +29,16 @@ class DiffusionModel(StepModel):
     if the network takes labels. Every evaluation uses the same noise, so that
     validation losses can be compared.
 
+    The averaged network is at first as it was initialised, and stays near that for
+    about 1 / (1 - `ema`) steps: hundreds, in which `val_loss` hardly moves from 1 while
+    `loss` falls. Let `EarlyStopping` wait, by its `start_from_epoch`, or let the
+    average follow sooner, by `ema_warmup_power=0.75` or a smaller `ema`.
+
     Args:
         network: A `keras.Model` over `[image_input, time_input]`, and `label_input` and
             `augment_input` where it has them, with an output of the images' shape, such
-            as `build_unet` returns.
+            as `build_unet` returns. Or a subclass of `keras.Model` that is called on a
+            list of the first two, and can be made anew from its `get_config`.
         ema_network: A network of the same weights' shapes, which is frozen. Default: a
             copy of `network`.
         diffusion: The process. Default: `GaussianDiffusion()`, that of the recipe.
@@ -46,6 +54,8 @@ class DiffusionModel(StepModel):
             network must take `augment_input`.
         label_dropout: Share of the labels replaced by "no label" in training, so that
             guidance can do without one.
+        image_shape: Height, width and channels of the images, for a subclass of
+            `keras.Model` that has not been called yet.
 
     Call arguments:
         inputs: `[noisy_images, t]`, and the network's other inputs.
@@ -72,6 +82,10 @@ class DiffusionModel(StepModel):
         - [Karras et al., 2024](https://arxiv.org/abs/2312.02696), the average's profile
     """
 
+    @renamed(
+        gdf_util="is called `diffusion` here",
+        timesteps="belong to the diffusion: diffusion=GaussianDiffusion(timesteps=...)",
+    )
     def __init__(
         self,
         network,
@@ -83,6 +97,7 @@ class DiffusionModel(StepModel):
         ema_warmup_power=None,
         augment=0.0,
         label_dropout=0.1,
+        image_shape=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -92,9 +107,18 @@ class DiffusionModel(StepModel):
             "DiffusionModel(network, diffusion=...).",
             ema_network=ema_network,
         )
+        require(
+            not isinstance(diffusion, int),
+            "The third argument is the diffusion, to which the timesteps belong: "
+            "DiffusionModel(network, diffusion=GaussianDiffusion(timesteps=...)).",
+            diffusion=diffusion,
+        )
+        network = declare_inputs(network, image_shape)
         if ema_network is None:
             ema_network = keras.models.clone_model(network)
             ema_network.set_weights(network.get_weights())
+            ema_network.name = f"{network.name}_ema"  # for `summary`
+        ema_network = declare_inputs(ema_network, network.inputs[0].shape[1:])
         require(
             ema_network is not network,
             "`ema_network` must be a network of its own, not `network`.",
@@ -164,10 +188,12 @@ class DiffusionModel(StepModel):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def call(self, inputs, training=False):
+        _check_inputs(inputs)
         network = self.network if training else self.ema_network
         return network(inputs, training=training)
 
     def before_step(self, data, training):
+        check_size(keras.utils.unpack_x_y_sample_weight(data)[0], self.network)
         return self.add_noise(
             data, self.train_seeds if training else self.test_seeds, training
         )
@@ -203,6 +229,20 @@ class DiffusionModel(StepModel):
             steps = ops.cast(self.optimizer.iterations, "float32")
             rate = ops.maximum(rate, (1.0 + steps) ** -self.ema_warmup_power)
         move_towards(self.ema_network.weights, self.network.weights, rate)
+
+    def fit(self, x=None, *args, **kwargs):
+        """Train as Keras does; the first images are checked before, see `look_at`."""
+        look_at(x, self.network)
+        return super().fit(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """Predict as Keras does, with the EMA network, from `[noisy_images, t]`."""
+        _check_inputs(x)
+        return super().predict(x, *args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """Export the EMA network as Keras does, to be called on `[noisy_images, t]`."""
+        return self.ema_network.export(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
         """Evaluate as Keras does, with the same timesteps and noise at every call."""
@@ -242,7 +282,7 @@ class DiffusionModel(StepModel):
             **options: Of `generate_images`.
 
         Returns:
-            The `matplotlib.figure.Figure`.
+            The `matplotlib.figure.Figure`, no longer open in pyplot.
         """
         import matplotlib.pyplot as plt
 
@@ -254,6 +294,7 @@ class DiffusionModel(StepModel):
             axes.set_title(f"epoch {epoch + 1}")
         figure.tight_layout()
         plt.show()
+        plt.close(figure)  # or pyplot would keep one of every epoch
         return figure
 
     # Keras does not save the state of seed generators; a loaded model would train on
@@ -286,3 +327,12 @@ class DiffusionModel(StepModel):
             for name in ("network", "diffusion")
         }
         return cls(**{**config, **parts})
+
+
+def _check_inputs(inputs):
+    require(
+        not hasattr(inputs, "shape"),
+        "A call or `predict` takes `[noisy_images, t]`, and gives what the EMA network "
+        "predicts. To sample images, call `generate_images`; to train, `fit`.",
+        shape=tuple(getattr(inputs, "shape", ())),
+    )

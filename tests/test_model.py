@@ -374,7 +374,7 @@ def test_plot_images_shows_and_returns_a_grid(make_model, monkeypatch):
     assert axes.get_title() == "epoch 5"
     expected = make_grid(model.generate_images(6, **options), num_cols=3)
     np.testing.assert_array_equal(axes.images[0].get_array(), expected)
-    plt.close(figure)
+    assert not plt.get_fignums()  # a training would leave one of every epoch
 
 
 def test_same_network_twice_raises(make_network):

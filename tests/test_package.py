@@ -46,6 +46,39 @@ def test_package_and_configuration_import_no_backend():
     )
 
 
+def test_keras_gets_our_classes_as_soon_as_it_is_loaded(tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "__init__.py").write_text("loaded = True")
+    (tmp_path / "keras" / "saving.py").write_text(
+        "classes = {}\n"
+        "get_custom_objects = lambda: classes\n"
+        "def register_keras_serializable(package, name):\n"
+        "    return lambda kind: classes.setdefault(f'{package}>{name}', kind)\n"
+    )
+    run_python(
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import ddpm_keras\n"
+        "assert 'keras' not in sys.modules\n"
+        "import keras, keras.saving\n"
+        "assert keras.loaded\n"
+        "assert 'ddpm_keras>DiffusionModel' in keras.saving.classes\n"
+        "assert 'ddpm_keras.model' not in sys.modules\n"
+    )
+
+
+@pytest.mark.slow
+def test_model_is_loaded_in_a_new_process(make_tiny_unet, tmp_path):
+    from ddpm_keras import DiffusionModel
+
+    DiffusionModel(make_tiny_unet()).save(tmp_path / "model.keras")
+    run_python(
+        "import ddpm_keras, keras\n"
+        f"model = keras.models.load_model({str(tmp_path / 'model.keras')!r})\n"
+        "assert type(model) is ddpm_keras.DiffusionModel\n"
+    )
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
 def test_jax_imports_trains_and_samples_without_tensorflow():
     run_python(

@@ -9,6 +9,7 @@ import math
 import keras
 from keras import layers, ops
 
+from ddpm_keras.backend import has_fused_attention
 from ddpm_keras.errors import require
 
 
@@ -298,11 +299,7 @@ class AttentionBlock(layers.Layer):
         normalised = self.norm(features)
         pixels = ops.reshape(normalised, (-1, height * width, channels))
         query, key, value = self.query(pixels), self.key(pixels), self.value(pixels)
-        scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
-        # In half precision the softmax's sum over all pixels overflows or loses digits.
-        scores = ops.cast(scores, "float32") * self.units**-0.5
-        weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
-        attended = self.proj(ops.matmul(weights, value))
+        attended = self.proj(_attend(query, key, value))
         return normalised + ops.reshape(attended, (-1, height, width, channels))
 
     def get_config(self):
@@ -311,6 +308,19 @@ class AttentionBlock(layers.Layer):
             "units": self.units,
             "norm_groups": self.norm_groups,
         }
+
+
+def _attend(query, key, value):
+    """Return the values' means, weighted by attention: `(batch, pixels, units)`."""
+    scale = value.shape[-1] ** -0.5
+    if has_fused_attention():
+        query, key, value = (x[:, :, None] for x in (query, key, value))  # one head
+        return ops.dot_product_attention(query, key, value, scale=scale)[:, :, 0]
+    scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
+    # In half precision the softmax's sum over all pixels overflows or loses digits.
+    scores = ops.cast(scores, "float32") * scale
+    weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
+    return ops.matmul(weights, value)
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")

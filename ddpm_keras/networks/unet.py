@@ -1,8 +1,12 @@
 """The noise-predicting U-Net of DDPM, as a functional Keras model."""
 
+import warnings
+
 import keras
 from keras import layers
 
+from ddpm_keras.backend import has_fused_attention
+from ddpm_keras.errors import renamed
 from ddpm_keras.networks.layers import (
     AttentionBlock,
     DepthToSpace,
@@ -20,8 +24,17 @@ from ddpm_keras.networks.unet_arguments import (
     check_unet,
     height_and_width,
 )
+from ddpm_keras.networks.unet_size import unet_size
+
+# What training keeps of attention's float32 weights: them, their scores, gradients.
+ATTENTION_COPIES = 6
+LARGE_ATTENTION = 2.5e8  # bytes for an image
 
 
+@renamed(
+    activation_fn="is called `activation` here: the name of a Keras activation",
+    widths="is called `channel_multiplier` here: multiples of `first_conv_channels`",
+)
 def build_unet(
     img_size,
     img_channels=3,
@@ -94,6 +107,17 @@ def build_unet(
         augment=augment,
     )
     check_activation(activation)
+    _warn_of_attention(
+        unet_size(
+            img_size,
+            img_channels,
+            first_conv_channels,
+            channel_multiplier,
+            has_attention,
+            num_res_blocks,
+            patch_size,
+        ).attended
+    )
     height, width = height_and_width(img_size)
     widths = [first_conv_channels * factor for factor in channel_multiplier]
     levels = list(enumerate(zip(widths, has_attention, strict=True)))
@@ -133,6 +157,18 @@ def build_unet(
     if patch_size > 1:
         x = DepthToSpace(patch_size, dtype="float32", name="pixels")(x)
     return keras.Model(inputs, x, name="unet")
+
+
+def _warn_of_attention(pixels):
+    """Warn when the attention weights of one image are large: all pixels squared."""
+    needed = ATTENTION_COPIES * 4 * pixels**2
+    if needed >= LARGE_ATTENTION and not has_fused_attention():
+        warnings.warn(
+            f"Attention among {pixels:,} pixels takes about {needed / 1e9:.1f} GB for "
+            "each image of a training batch. The middle block attends at the lowest "
+            "resolution: give `channel_multiplier` more levels, or use `patch_size`.",
+            stacklevel=4,
+        )
 
 
 def _embed(inputs, dim, activation, num_classes, augment):
