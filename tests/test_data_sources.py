@@ -97,3 +97,19 @@ def test_check_refuses_a_folder_without_images(tmp_path):
 
 def test_check_does_not_load_tfds():
     check_data_set(config_of(dataset_name="no_such_data_set"))
+
+
+def test_more_flowers_than_memory_are_refused_before_any_is_drawn(monkeypatch):
+    config = config_of(dataset_name="petals", num_images=10**12)
+    monkeypatch.setattr("ddpm_keras.data.petals.total_memory", lambda: 8 * 10**9)
+    message = "num_images: 1,000,000,000,000 flowers are beyond the memory of this mach"
+    for function in (check_data_set, load_images):
+        assert refusal(function, config).startswith(message)
+
+
+def test_images_beyond_the_memory_belong_on_the_disk(monkeypatch):
+    config = config_of(dataset_name="petals", num_images=9, img_size=8, cache="ram")
+    monkeypatch.setattr("ddpm_keras.data.source.total_memory", lambda: 9 * 192 - 1)
+    assert refusal(load_images, config).startswith("cache: the images need 0.0 GB, and")
+    monkeypatch.setattr("ddpm_keras.data.source.total_memory", lambda: 9 * 192)
+    assert len(load_images(config)) == 9

@@ -30,7 +30,7 @@ def check_data_set(config):
         if config.class_labels:
             find_classes(config.data_dir, ids)
     elif config.dataset_name == "petals":
-        ids = petal_ids(config.seed, range(config.num_images))
+        ids = petal_ids(config.seed, range(open_source(config).count))
     else:
         return
     training, _ = split_indices(ids, config.validation_fraction)

@@ -11,9 +11,12 @@ import numpy as np
 from ddpm_keras.data.flowers import SHAPES, draw_labelled_flower
 from ddpm_keras.data.images import Images
 from ddpm_keras.data.source import Block, Source, block_ranges, in_order
+from ddpm_keras.errors import InputError
+from ddpm_keras.memory import total_memory
 
 # To be raised when the drawings change, so that old ones are not taken from a cache.
 VERSION = 1
+ID_BYTES = 64  # of what identifies an image, at least
 
 
 class PetalSource(Source):
@@ -22,6 +25,12 @@ class PetalSource(Source):
     def __init__(
         self, count: int, seed: int, shape: tuple[int, int, int], labelled: bool = False
     ) -> None:
+        memory = total_memory()
+        if memory is not None and count * ID_BYTES > memory:
+            raise InputError(
+                f"num_images: {count:,} flowers are beyond the memory of this machine, "
+                f"{memory / 1e9:,.0f} GB; make it smaller"
+            )
         self.count, self.seed, self.shape = count, seed, shape
         self.labelled = labelled
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_keras.data.images import Images
+from ddpm_keras.errors import InputError
+from ddpm_keras.memory import total_memory
 from ddpm_keras.progress import Progress
 
 BLOCK, BLOCK_BYTES = 64, 2**20  # most images, and about most pixels, of a block
@@ -76,7 +78,17 @@ class Source(abc.ABC):
         """
 
     def read(self) -> Images:
-        """Read all images into memory."""
+        """Read all images into memory.
+
+        Raises:
+            InputError: When they are beyond it, or as `finish` does.
+        """
+        needed, memory = self.count * math.prod(self.shape), total_memory()
+        if memory is not None and needed > memory:
+            raise InputError(
+                f"cache: the images need {needed / 1e9:,.1f} GB, and this machine has "
+                f"{memory / 1e9:,.1f} GB of memory; use disk, or make img_size smaller"
+            )
         pixels = np.empty((self.count, *self.shape), "uint8")
         ids, classes, skipped = [], [], []
         progress = Progress("data", self.count, "images")
