@@ -75,6 +75,7 @@ Share = Annotated[
     float, Field(ge=0, lt=1), Takes("X", "a number, 0 or more and below 1")
 ]
 Fraction = Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")]
+NonNegative = Annotated[float, Field(ge=0), Takes("X", "a number, 0 or more")]
 Switch = Annotated[bool, Takes("BOOL", "true or false")]
 Switches = Annotated[list[bool], Takes("LIST", "a list of true and false")]
 # No path may hold a zero byte.
@@ -250,6 +251,9 @@ class Config(BaseModel):
     )
     sample_eta: Fraction = 0.0
     """share of the ancestral noise, for ddim and dpmpp"""
+    sample_guidance_scale: NonNegative = 1.0
+    """how strongly labels steer; 1 is no guidance, 2 to 4 give clearer and less varied
+    images"""
     eval_every: CountOrZero = 0
     """epochs between measurements (KID) of samples, against the images held out
     if there are 16 or more; 0: never"""
@@ -296,6 +300,11 @@ class Config(BaseModel):
             ["class_names", "class_labels"],
             self.class_labels or self.class_names is None,
             "class_names needs class_labels true.",
+        )
+        self._require(
+            ["sample_guidance_scale", "class_labels"],
+            self.class_labels or self.sample_guidance_scale == 1,
+            "sample_guidance_scale other than 1 needs class_labels true.",
         )
         self._require(
             ["class_names"],
@@ -354,16 +363,9 @@ class Config(BaseModel):
 
 # The keys that may change when a run is resumed.
 RESUMABLE = {
-    *(
-        "data_dir",
-        "cache",
-        "cache_dir",
-        "num_epochs",
-        "learning_rate",
-        "sample_every",
-        "num_samples",
-    ),
-    *("sampler", "sample_steps", "sample_eta", "save_every", "keep", "tensorboard"),
+    *("data_dir", "cache", "cache_dir", "num_epochs", "learning_rate"),
+    *("sample_every", "num_samples", "sampler", "sample_steps", "sample_eta"),
+    *("sample_guidance_scale", "save_every", "keep", "tensorboard"),
     *("distribute", "eval_every", "eval_images"),
 }
 

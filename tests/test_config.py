@@ -283,6 +283,7 @@ def test_bad_file_is_one_line(refusal, content, line):
         ("data_dir: 2020-01-02", '"2020-01-02"'),
         ("sample_steps: 0", "0"),
         ("sample_eta: 1.5", "1.5"),
+        ("sample_guidance_scale: -1", "-1"),
         ("eval_images: 15", "15"),
         ("save_every: 0min", "'0min'"),
         ("prediction_type: noise", "'noise'"),
@@ -331,6 +332,7 @@ def test_bad_value_names_its_key(refusal, line, received):
         ),
         (dict(class_names=["a"]), "class_names class_labels"),
         (dict(class_labels=True, class_names=["a", "a"]), "class_names"),
+        (dict(sample_guidance_scale=2.0), "sample_guidance_scale class_labels"),
     ],
     ids=str,
 )

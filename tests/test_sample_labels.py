@@ -15,6 +15,8 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     save_run(folder / "run", LABELLED)
     save_run(folder / "weaker", LABELLED, seed=1)
+    guided = LABELLED.model_copy(update={"sample_guidance_scale": 3.0})
+    save_run(folder / "guided", guided)
     save_run(folder / "unlabelled", CONFIG)
     others = LABELLED.model_copy(update={"class_names": ["oak", "elm", "ash"]})
     save_run(folder / "trees", others)
@@ -83,6 +85,8 @@ def test_guidance_goes_beyond_the_label():
     np.testing.assert_array_equal(zero["images"], none["images"])
     strong = arrays(f"{common} --guidance-scale 3")
     assert strong["guidance_scale"] == 3
+    configured = arrays(f"{common.replace('run', 'guided')}")
+    np.testing.assert_array_equal(configured["images"], strong["images"])
     assert (strong["images"] != plain["images"]).any()
     never = arrays(f"{common} --guidance-scale 3 --guidance-interval 0 0.01")
     np.testing.assert_array_equal(never["images"], plain["images"])

@@ -21,8 +21,8 @@ def add_guidance_flags(add: Callable) -> None:
         add,
         "--guidance-scale",
         "how strongly labels or --guide steer, 0 or more; 1 is no guidance, 2 to 4 "
-        "give clearer and less varied images",
-        1.0,
+        "give clearer and less varied images (default: that of the configuration)",
+        None,
         type=float,
     )
     add(
@@ -49,6 +49,8 @@ def read_guidance(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     Raises:
         InputError: When they are out of range, or fit neither weights nor guide.
     """
+    if args.guidance_scale is None:
+        args.guidance_scale = config.sample_guidance_scale
     scale, interval = args.guidance_scale, tuple(args.guidance_interval)
     try:
         check_guidance(scale, interval)

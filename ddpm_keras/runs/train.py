@@ -127,6 +127,7 @@ class Run:
             seed=self.config.seed,
             epochs_done=0 if steps_done else epochs_done,
             class_names=self.config.class_names or (),
+            guidance_scale=self.config.sample_guidance_scale,
             **configured_options(self.config),
         )
         if first_step >= self.last_step:
