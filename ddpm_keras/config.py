@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from ddpm_keras.data.image_files import is_colour
 from ddpm_keras.errors import InputError, nearest, require, short
 from ddpm_keras.files import expand_home
 from ddpm_keras.labels import MAX_CLASSES
@@ -89,6 +90,9 @@ TextsOrNone = Annotated[
 ]
 Name = Annotated[Text, Takes("NAME", "a name")]
 PathText = Annotated[Text, AfterValidator(expand_home)]
+Colour = Annotated[
+    Text, Predicate(is_colour), Takes("COLOUR", "a colour such as white or #ff8800")
+]
 PathOrNone = Annotated[
     PathText | None, Takes("PATH", "a path (text; quote a number) or null")
 ]
@@ -128,6 +132,8 @@ class Config(BaseModel):
     default"""
     skip_bad: Switch = False
     """leave out the images of "folder" that cannot be read"""
+    background: Colour = "white"
+    """colour behind the transparent pixels of images"""
     num_images: Count = 1020
     """images that "petals" draws"""
     cache: Literal["auto", "ram", "disk"] = "auto"

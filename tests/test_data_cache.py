@@ -84,7 +84,7 @@ def test_cache_holds_what_memory_holds_and_is_filled_once(
     (entry,) = entries(tmp_path)
     assert np.load(entry / "pixels.npy").shape == (198, 8, 8, 3)
     assert (entry / "pixels.npy").stat().st_size == HEADER + 198 * 192
-    monkeypatch.setattr("ddpm_keras.data.folder.decode_image", no_decoding)
+    monkeypatch.setattr("ddpm_keras.data.folder.read_pixels", no_decoding)
     again = load_images(config_of())
     assert_equal(again, wanted)
     # Neither labels nor the wish to skip decode anything anew.
@@ -190,7 +190,7 @@ def test_second_process_waits_for_the_first(tmp_path, config_of, monkeypatch, ca
     load_images(config_of())
     (entry,) = entries(tmp_path)
     entry.rename(tmp_path / "kept")
-    monkeypatch.setattr("ddpm_keras.data.folder.decode_image", no_decoding)
+    monkeypatch.setattr("ddpm_keras.data.folder.read_pixels", no_decoding)
     lock = FileLock(f"{entry}.lock")
     lock.acquire()
     found = []
@@ -227,7 +227,7 @@ def test_disk_that_is_full_is_reported_and_nothing_is_lost(
 def test_too_small_a_disk_is_refused_before_anything_is_decoded(
     config_of, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("ddpm_keras.data.folder.decode_image", no_decoding)
+    monkeypatch.setattr("ddpm_keras.data.folder.read_pixels", no_decoding)
     usage = cache.shutil.disk_usage(tmp_path)._replace(free=38_000)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage)
     message = refusal(load_images, config_of())
@@ -347,7 +347,7 @@ def slowly(*args):
     time.sleep(0.02)
     return decode(*args)
 
-decode, folder.decode_image = folder.decode_image, slowly
+decode, folder.read_pixels = folder.read_pixels, slowly
 cache.FEW = 0
 if __name__ == "__main__":
     load_images(Config.model_validate_json(sys.argv[1]))

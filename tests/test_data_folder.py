@@ -12,10 +12,14 @@ from PIL import Image
 from refusal import refusal
 
 from ddpm_keras.config import Config
+from ddpm_keras.data import check_data_set, load_images
 from ddpm_keras.data import folder as folder_module
-from ddpm_keras.data import load_images
-from ddpm_keras.data.folder import find_images
-from ddpm_keras.data.pixels import BrokenImageError, decode_image
+from ddpm_keras.data.folder_files import find_files
+from ddpm_keras.data.image_files import (
+    BrokenImageError,
+    decode_image,
+    image_suffixes,
+)
 
 
 def folder_config(folder, **keys):
@@ -55,10 +59,62 @@ def test_images_are_identified_by_their_paths_in_the_folder(tmp_path, end):
     assert (images.labels, images.names) == (None, ())
 
 
-def test_link_to_a_parent_folder_is_not_followed(tmp_path):
+def test_links_to_folders_are_followed_once(tmp_path):
+    data = tmp_path / "data"
+    fill(data, NAMES)
+    fill(tmp_path, ["elsewhere/deeper/x.png", "elsewhere/y.png"])
+    (data / "a").symlink_to(data / "c", target_is_directory=True)  # found as c
+    (data / "c" / "loop").symlink_to(data, target_is_directory=True)
+    (data / "second").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (data / "first").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path, target_is_directory=True)
+    images = load_images(folder_config(data))
+    assert list(images.ids) == sorted([*NAMES, "first/deeper/x.png", "first/y.png"])
+
+
+def test_files_that_are_no_images_are_named(tmp_path, capsys):
     fill(tmp_path, NAMES)
-    (tmp_path / "c" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert len(load_images(folder_config(tmp_path))) == 6
+    check_data_set(folder_config(tmp_path, batch_size=6))
+    assert capsys.readouterr().err == ""
+    for name in ("b/a.svg", "dataset.json", "notes.txt", ".hidden.txt"):
+        (tmp_path / name).touch()
+    load_images(folder_config(tmp_path))
+    said = (
+        f"data_dir: 2 files in {tmp_path} are no images of a kind that is read here "
+        "and are left out: b/a.svg, notes.txt"
+    )
+    assert capsys.readouterr().err == f"{said}\n"
+    for k in range(30):
+        (tmp_path / f"{k:02}.mov").touch()
+    load_images(folder_config(tmp_path))
+    assert ", 19.mov and 12 more\n" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    ".heic" in image_suffixes(), reason="the plugin that reads them is installed"
+)
+def test_plugin_that_is_missing_is_named(tmp_path, capsys):
+    fill(tmp_path, ["a.png"])
+    (tmp_path / "b.HEIC").touch()
+    load_images(folder_config(tmp_path))
+    end = "left out: b.HEIC; to read HEIC, run pip install pillow-heif\n"
+    assert capsys.readouterr().err.endswith(end)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names there")
+def test_pipe_among_the_images_is_named_or_left_out(tmp_path, capsys):
+    fill(tmp_path, ["a.png"])
+    os.mkfifo(tmp_path / "b.png")
+    message = refusal(load_images, folder_config(tmp_path))
+    assert "cannot be read: b.png (not a regular file); remove" in message
+    assert len(load_images(folder_config(tmp_path, skip_bad=True))) == 1
+
+
+def test_background_of_transparent_images_is_that_of_the_configuration(tmp_path):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    for keys, grey in (({}, 255), ({"background": "#202020"}, 32)):
+        pixels = load_images(folder_config(tmp_path, **keys)).pixels
+        assert (pixels == grey).all()
 
 
 def test_link_to_an_image_is_an_image(tmp_path):
@@ -81,8 +137,8 @@ def test_missing_folder_is_reported(tmp_path, kind):
     if kind == "file":
         folder.touch()
     assert refusal(load_images, folder_config(folder)) == (
-        f"data_dir: 0 images found in {folder} (looked for .jpg, .jpeg, .png, .gif, "
-        ".bmp, .webp): it is not a folder; name one that holds some"
+        f"data_dir: 0 images found in {folder} (looked for "
+        f"{', '.join(image_suffixes())}): it is not a folder; name one that holds some"
     )
 
 
@@ -178,7 +234,7 @@ def test_dataset_json_wins_over_subfolders(tmp_path):
 
 # Images that cannot be read.
 
-NO_IMAGE = "not a JPEG, PNG, GIF, BMP or WebP image"
+NO_IMAGE = "not an image of a kind that is read here"
 BAD = [
     "cut.jpg",
     "empty.png",
@@ -214,7 +270,7 @@ def mixed(tmp_path):
     Image.new("RGB", (1, 1), (255, 0, 0)).save(folder / "dot.png")
     Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(folder / "ink.jpg", quality=100)
     red.save(folder / "still.gif")
-    Image.new("RGBA", (40, 30), (255, 0, 0, 99)).save(folder / "see-through.png")
+    Image.new("RGBA", (40, 30), (255, 0, 0, 255)).save(folder / "opaque.png")
     red.save(folder / "z.JPEG", quality=100)
     return folder
 
@@ -299,10 +355,10 @@ def test_image_that_vanishes_before_it_is_read_is_named(tmp_path, monkeypatch):
     fill(tmp_path, NAMES)
 
     def find_and_lose(folder):
-        paths = find_images(folder)
+        found = find_files(folder)
         (tmp_path / "d.Png").unlink()
-        return paths
+        return found
 
-    monkeypatch.setattr(folder_module, "find_images", find_and_lose)
+    monkeypatch.setattr(folder_module, "find_files", find_and_lose)
     message = refusal(load_images, folder_config(tmp_path))
     assert " cannot be read: d.Png (No such file or directory); remove" in message

@@ -113,3 +113,32 @@ def test_images_beyond_the_memory_belong_on_the_disk(monkeypatch):
     assert refusal(load_images, config).startswith("cache: the images need 0.0 GB, and")
     monkeypatch.setattr("ddpm_keras.data.source.total_memory", lambda: 9 * 192)
     assert len(load_images(config)) == 9
+
+
+@pytest.mark.parametrize("load", [check_data_set, load_images])
+def test_folder_of_images_is_not_taken_for_another_source(tmp_path, load, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "deeper").mkdir(parents=True)
+    (tmp_path / "photos" / "deeper" / "a.JPG").touch()
+    config = config_of(dataset_name="petals", data_dir="photos")
+    assert refusal(load, config) == (
+        "data_dir: petals are drawn and read no folder; for the images in photos use "
+        "--dataset_name folder, or leave the key out"
+    )
+    config = config_of(dataset_name="oxford_flowers102", data_dir="photos")
+    assert refusal(load, config) == (
+        "data_dir: photos holds images, and no data set 'oxford_flowers102' of TFDS; "
+        "for these images use --dataset_name folder, or name another folder"
+    )
+    assert [p.name for p in (tmp_path / "photos").iterdir()] == ["deeper"]
+    for name in ("photos/deeper", "./photos", "/data/photos", "../photos", "~/photos"):
+        assert refusal(load, config_of(dataset_name=name)) == (
+            f"dataset_name: {name!r} is a path; for the images in that folder use "
+            f"--dataset_name folder --data_dir {name}"
+        )
+
+
+def test_folder_of_tfds_may_hold_pictures(tmp_path):
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "preview.png").touch()
+    check_data_set(config_of(dataset_name="mnist:3.0.1", data_dir=str(tmp_path)))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,7 +23,9 @@ from tensorflow_datasets.core.download import downloader
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images, open_source
+from ddpm_keras.data import tfds as tfds_module
 from ddpm_keras.data.flowers import draw_flower
+from ddpm_keras.data.image_files import decode_image, fit_image
 from ddpm_keras.errors import RunError
 
 
@@ -196,6 +199,21 @@ def test_damaged_copy_is_reported(tfds_dir, tmp_path):
     assert message.startswith("dataset_name: cannot read 'oxford_flowers102' (")
     assert message.endswith(f"); delete {folder}, and the next run prepares it again")
     assert "\n" not in message
+
+
+def test_folder_decodes_a_jpeg_up_to_three_grey_levels_apart(tmp_path):
+    """TensorFlow's inverse transform is a fast one; docs/training.md gives the figure.
+
+    With the accurate one TensorFlow decodes as Pillow does.
+    """
+    path = tmp_path / "a.jpg"
+    Image.fromarray(draw_flower(0, 0, 256)).save(path, quality=90)
+    ours, data = decode_image(path, 3), path.read_bytes()
+    recipe = tfds.features.Image().decode_example(data).numpy()
+    fitted = [fit_image(pixels, 64, 64).astype(int) for pixels in (ours, recipe)]
+    assert 1 <= np.abs(fitted[0] - fitted[1]).max() <= 3
+    accurate = tf.io.decode_jpeg(data, dct_method="INTEGER_ACCURATE").numpy()
+    np.testing.assert_array_equal(ours, accurate)
 
 
 # Labels, and what identifies an image.
@@ -398,12 +416,22 @@ def test_file_with_another_checksum_is_reported(server, config):
     assert said.endswith(", has wrong checksum")
 
 
-def test_lack_of_a_network_is_reported(server, config, monkeypatch):
+@pytest.mark.parametrize("waits", [False, True])
+def test_lack_of_a_network_is_reported_soon(server, config, monkeypatch, waits):
+    monkeypatch.setattr(downloader, "MAX_RETRIES", 10)  # as it is, minutes
+    monkeypatch.setattr(tfds_module, "getproxies", dict)
+    assert tfds_module.WAIT < 30
+    monkeypatch.setattr(tfds_module, "WAIT", 0.2)
+
     def no_network(*args, **kwargs):
+        if waits:  # for a name server that does not answer
+            time.sleep(2)
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    begun = time.monotonic()
     assert failure(config) == f"no answer from {server.url}"
+    assert time.monotonic() - begun < 2
 
 
 def test_full_disk_is_reported(config, monkeypatch):

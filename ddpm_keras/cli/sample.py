@@ -34,7 +34,8 @@ from ddpm_keras.cli.writers import (
     write_npz,
     write_strip,
 )
-from ddpm_keras.data.pixels import read_image, to_uint8
+from ddpm_keras.data.image_files import read_image
+from ddpm_keras.data.pixels import to_uint8
 from ddpm_keras.errors import InputError
 from ddpm_keras.networks import check_memory
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal

@@ -4,13 +4,18 @@ Every image is decoded and resized once, and kept as bytes in memory or in a cac
 disk (1,020 flowers at 64x64 are 12 MB).
 """
 
+import os
+import re
+
 from ddpm_keras.data.batches import check_fills_batch
 from ddpm_keras.data.cache import keeps_on_disk, load_cached
 from ddpm_keras.data.classes import check_class_names, find_classes
-from ddpm_keras.data.folder import FolderSource, find_images, image_ids
+from ddpm_keras.data.folder import FolderSource
+from ddpm_keras.data.folder_files import find_images, holds_images, image_ids
 from ddpm_keras.data.images import split_indices
 from ddpm_keras.data.petals import PetalSource, petal_ids
 from ddpm_keras.data.tfds import TfdsSource
+from ddpm_keras.errors import InputError, short
 
 
 def check_data_set(config):
@@ -25,6 +30,7 @@ def check_data_set(config):
         InputError: When a folder holds no image, or one without the
             class that is asked for, or there are fewer than a batch.
     """
+    check_source(config)
     if config.dataset_name == "folder":
         ids = image_ids(config.data_dir, find_images(config.data_dir))
         if config.class_labels:
@@ -33,8 +39,11 @@ def check_data_set(config):
         ids = petal_ids(config.seed, range(open_source(config).count))
     else:
         return
-    training, _ = split_indices(ids, config.validation_fraction)
-    check_fills_batch(len(training), config.batch_size)
+    # The hashes of a million names take a second, and chance does not hold out twice as
+    # many images as it should.
+    if len(ids) * (1 - config.validation_fraction) < 2 * config.batch_size + 1000:
+        training, _ = split_indices(ids, config.validation_fraction)
+        check_fills_batch(len(training), config.batch_size)
 
 
 def load_images(config):
@@ -67,11 +76,51 @@ def load_images(config):
 
 def open_source(config):
     """Return the `Source` that a configuration names."""
+    check_source(config)
     shape, labelled = config.image_shape, config.class_labels
     if config.dataset_name == "folder":
-        return FolderSource(config.data_dir, shape, config.skip_bad, labelled)
+        return FolderSource(
+            config.data_dir, shape, config.background, config.skip_bad, labelled
+        )
     if config.dataset_name == "petals":
         return PetalSource(config.num_images, config.seed, shape, labelled)
     return TfdsSource(
-        config.dataset_name, config.splits, config.data_dir, shape, labelled
+        config.dataset_name,
+        config.splits,
+        config.data_dir,
+        shape,
+        config.background,
+        labelled,
     )
+
+
+def check_source(config):
+    """Refuse a folder of images where another source of images is named.
+
+    It would be passed over, or TFDS would write into it.
+    """
+    name, folder = config.dataset_name, config.data_dir
+    if name == "folder":
+        return
+    if (
+        name.startswith(("/", "./", "../", "~"))
+        or os.sep in name
+        and os.path.isdir(name)
+    ):
+        raise InputError(
+            f"dataset_name: {short(repr(name))} is a path; for the images in that "
+            f"folder use --dataset_name folder --data_dir {name}"
+        )
+    if name == "petals" and folder is not None:
+        raise InputError(
+            "data_dir: petals are drawn and read no folder; for the images in "
+            f"{folder} use --dataset_name folder, or leave the key out"
+        )
+    if folder is None or not os.path.isdir(folder):
+        return
+    is_tfds = os.path.isdir(os.path.join(folder, re.split("[/:]", name)[0]))
+    if not is_tfds and holds_images(folder):
+        raise InputError(
+            f"data_dir: {folder} holds images, and no data set {name!r} of TFDS; for "
+            "these images use --dataset_name folder, or name another folder"
+        )

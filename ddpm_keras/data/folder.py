@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,90 +14,62 @@ from typing import Any
 import numpy as np
 
 from ddpm_keras.data.classes import find_classes, number_classes
+from ddpm_keras.data.folder_files import find_files, image_ids
+from ddpm_keras.data.image_files import KINDS, BrokenImageError, read_pixels
 from ddpm_keras.data.images import Images
-from ddpm_keras.data.pixels import BrokenImageError, decode_image, fit_image
 from ddpm_keras.data.source import Block, Source, block_ranges, in_order
 from ddpm_keras.errors import InputError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-# Broken images named in one message; if there are more, a file lists them all.
+# Files named in one message; if there are more broken images, a file lists them all.
 MOST_NAMED = 20
-
-
-def find_images(folder: str | None) -> list[str]:
-    """Return the paths of all images below a folder, sorted.
-
-    Hidden files and folders are skipped, and so are links to folders, which may form a
-    loop.
-
-    Raises:
-        InputError: When no folder is named, or it does not exist, holds no image or
-            cannot be listed.
-    """
-    if folder is None:
-        raise InputError(
-            "data_dir: dataset_name folder needs it; name the folder of the images"
-        )
-    found_none = f"0 images found in {folder} (looked for {', '.join(IMAGE_SUFFIXES)})"
-    if not os.path.isdir(folder):
-        raise InputError(
-            f"data_dir: {found_none}: it is not a folder; name one that holds some"
-        )
-    paths = []
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [
-            os.path.join(parent, name)
-            for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-    if not paths:
-        raise InputError(f"data_dir: {found_none}; name a folder that holds some")
-    return sorted(paths)
-
-
-def image_ids(folder: str, paths: list[str]) -> list[str]:
-    """Return paths found by `find_images` relative to the folder, with "/"."""
-    start = len(os.path.join(folder, ""))
-    return [path[start:].replace(os.sep, "/") for path in paths]
 
 
 class FolderSource(Source):
     """Every image below a folder, in the order of their paths, which identify them.
 
+    Other files are left out, with a line on stderr.
+
     Args:
         folder: The folder.
         shape: Height, width and channels of each image of the result.
+        background: Colour behind transparent pixels.
         skip_bad: Whether images that cannot be read are left out, with a line on
             stderr.
         labelled: Whether they get labels.
 
     Raises:
-        InputError: As `find_images` and `find_classes`.
+        InputError: As `find_files` and `find_classes`.
     """
 
     def __init__(
         self,
         folder: str,
         shape: tuple[int, int, int],
+        background: str = "white",
         skip_bad: bool = False,
         labelled: bool = False,
     ) -> None:
-        self.folder, self.shape = folder, shape
+        self.folder, self.shape, self.background = folder, shape, background
         self.skip_bad, self.labelled = skip_bad, labelled
-        self.paths = find_images(folder)
+        self.paths, others = find_files(folder)
         self.ids = image_ids(folder, self.paths)
         self.count = len(self.paths)
+        if others:
+            _tell_of_others(folder, image_ids(folder, others))
         if labelled:
             find_classes(folder, self.ids)  # before any image is read
 
     def describe(self) -> dict[str, Any]:
         """Return the folder, and a hash of its images' names, sizes and times."""
-        files = hashlib.sha256()
-        for path, name in zip(self.paths, self.ids, strict=True):
-            files.update(f"{name!r}{_size_and_time(path)}".encode())
+        files = hashlib.sha256("\n".join(self.ids).encode("utf-8", "surrogatepass"))
+        files.update(_sizes_and_times(self.paths))
         folder = os.path.realpath(self.folder)
-        return {"source": "folder", "folder": folder, "files": files.hexdigest()}
+        return {
+            "source": "folder",
+            "folder": folder,
+            "files": files.hexdigest(),
+            "background": self.background,
+        }
 
     def blocks(self, first: int, executor: Executor) -> Iterator[Block]:
         ranges = block_ranges(first, self.count, self.shape)
@@ -105,7 +78,8 @@ class FolderSource(Source):
     def _task(self, indices: range) -> Callable[[], Block]:
         some = slice(indices.start, indices.stop)
         names = self.paths[some], self.ids[some]
-        return functools.partial(_read_files, *names, self.shape, indices.stop)
+        how = self.shape, self.background
+        return functools.partial(_read_files, *names, *how, indices.stop)
 
     def finish(
         self,
@@ -124,14 +98,17 @@ class FolderSource(Source):
 
 
 def _read_files(
-    paths: list[str], ids: list[str], shape: tuple[int, int, int], stop: int
+    paths: list[str],
+    ids: list[str],
+    shape: tuple[int, int, int],
+    background: str,
+    stop: int,
 ) -> Block:
     """Decode and fit some images."""
-    *size, channels = shape
     good, names, skipped = [], [], []
     for path, name in zip(paths, ids, strict=True):
         try:
-            good.append(fit_image(decode_image(path, channels), *size))
+            good.append(read_pixels(path, *shape, background))
             names.append(name)
         except BrokenImageError as error:
             skipped.append(f"{_printable(name)} ({error.reason})")
@@ -139,13 +116,35 @@ def _read_files(
     return Block(pixels, names, None, skipped, stop)
 
 
-def _size_and_time(path: str) -> tuple[int, int] | None:
-    """Return what changes with a file's content; None if there is no file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
+def _sizes_and_times(paths: list[str]) -> array:
+    """Return what changes with the content of files, two numbers for each."""
+    numbers = array("q")
+    for path in paths:
+        try:
+            found = os.stat(path)
+            numbers.extend((found.st_size, found.st_mtime_ns))
+        except OSError:  # a link to nowhere, for example
+            numbers.extend((-1, -1))
+    return numbers
+
+
+def _tell_of_others(folder: str, names: list[str]) -> None:
+    """Print which files are no images."""
+    first, more = (
+        ", ".join(map(_printable, names[:MOST_NAMED])),
+        len(names) - MOST_NAMED,
+    )
+    if more > 0:
+        first += f" and {more:,} more"
+    heif = KINDS["HEIF"]
+    hint = ""
+    if any(name.lower().endswith(heif) for name in names):
+        hint = "; to read HEIC, run pip install pillow-heif"
+    print(
+        f"data_dir: {len(names):,} files in {_printable(str(folder))} are no images of "
+        f"a kind that is read here and are left out: {first}{hint}",
+        file=sys.stderr,
+    )
 
 
 def _skip(folder: str, lines: list[str], count: int, skip_bad: bool) -> None:
@@ -162,14 +161,6 @@ def _skip(folder: str, lines: list[str], count: int, skip_bad: bool) -> None:
     listed = f", all listed in {_write_list(lines)}" if more > 0 else ""
     rest = ", or train on the rest with --skip_bad true" if some_good else ""
     raise InputError(f"{problem}: {first}{listed}; remove or replace each{rest}")
-
-
-def _refuse(error: OSError) -> None:
-    """Stop `os.walk`, which would skip the folder without a word."""
-    raise InputError(
-        f"data_dir: cannot list {error.filename} ({error.strerror}); check its "
-        "permissions, or name another folder"
-    ) from error
 
 
 def _printable(name: str) -> str:

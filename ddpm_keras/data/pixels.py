@@ -1,22 +1,10 @@
-"""Conversion between floats in [-1, 1], pixels, and image files."""
+"""Conversion between floats in [-1, 1], pixels, and the pictures that are written."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
-
-# Nothing else is opened: Pillow passes some formats, such as EPS, to other programs.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-
-
-class BrokenImageError(InputError):
-    """An image file that cannot be read; `reason` is the message without the path."""
-
-    def __init__(self, path, reason):
-        super().__init__(f"cannot read the image {path}: {reason}")
-        self.reason = reason
 
 
 def to_uint8(images):
@@ -77,7 +65,7 @@ def name_rows(grid, names, size=14):
     """
     font = ImageFont.load_default(size)
     width = int(max(font.getlength(name) for name in names)) + size
-    picture = _picture(grid)
+    picture = to_picture(grid)
     named = Image.new(picture.mode, (width + picture.width, picture.height), "white")
     named.paste(picture, (width, 0))
     pen = ImageDraw.Draw(named)
@@ -99,7 +87,7 @@ def save_png(path, pixels, text=None):
     for key, value in (text or {}).items():
         notes.add_text(key, str(value))
     with written_whole(path) as temporary:
-        _picture(pixels).save(temporary, format="png", pnginfo=notes)
+        to_picture(pixels).save(temporary, format="png", pnginfo=notes)
 
 
 def save_gif(path, frames, seconds=5.0, hold=2.0):
@@ -113,7 +101,7 @@ def save_gif(path, frames, seconds=5.0, hold=2.0):
         seconds: Duration before the last frame, each frame taking 20 to 200 ms.
         hold: Duration of the last frame in seconds.
     """
-    pictures = [_picture(frame) for frame in frames]
+    pictures = [to_picture(frame) for frame in frames]
     if pictures[-1].mode == "RGB":
         # Colours flicker unless all frames share a palette, here the last one's, and
         # still pixels flicker when dithered.
@@ -137,94 +125,6 @@ def save_gif(path, frames, seconds=5.0, hold=2.0):
         )
 
 
-def decode_image(path, channels):
-    """Read an image file as a uint8 array of shape `(height, width, channels)`.
-
-    Transparency is dropped, EXIF orientation applied, 16 bits are rounded to 8, and
-    only the first frame of an animation is read.
-
-    Args:
-        path: A JPEG, PNG, GIF, BMP or WebP file, whatever its name.
-        channels: 1 or 3.
-
-    Raises:
-        BrokenImageError: When the file is missing, not such an image, cut short, or,
-            by its header, far too large.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return to_channels(ImageOps.exif_transpose(image), channels)
-    except Exception as error:  # Pillow raises almost anything on damaged files
-        raise BrokenImageError(path, _reason(error)) from error
-
-
-def to_channels(image, channels):
-    """Convert an image to a uint8 array of shape `(height, width, channels)`.
-
-    Args:
-        image: A Pillow image of any mode; or an array of shape
-            `(height, width, any_channels)`, uint8, or uint16 with one channel.
-        channels: 1 or 3.
-    """
-    if isinstance(image, np.ndarray):
-        image = _picture(image)
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        pixels = (np.asarray(image, "int32") + 128) // 257
-        image = Image.fromarray(pixels.astype("uint8"))
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def fit_image(pixels, height, width):
-    """Crop the largest centred part of the target's aspect ratio, and resize it.
-
-    The result is that of the published recipe, `tf.image.resize(..., antialias=True)`
-    (bilinear, in float), rounded.
-
-    Args:
-        pixels: uint8 array of shape `(rows, columns, channels)`.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-
-    Returns:
-        A uint8 array of shape `(height, width, channels)`.
-    """
-    rows, columns, channels = pixels.shape
-    crop_height = max(min(rows, columns * height // width), 1)
-    crop_width = max(min(columns, rows * width // height), 1)
-    top, left = (rows - crop_height) // 2, (columns - crop_width) // 2
-    part = pixels[top : top + crop_height, left : left + crop_width]
-    if part.shape[:2] == (height, width):
-        return part
-    resized = np.empty((height, width, channels), "float32")
-    for channel in range(channels):  # Pillow has no float images with channels
-        plane = Image.fromarray(part[..., channel].astype("float32"))
-        resized[..., channel] = plane.resize((width, height), Image.Resampling.BILINEAR)
-    return np.rint(resized).astype("uint8")
-
-
-def read_image(path, height, width, channels):
-    """Read an image file, cropped and resized as by `fit_image`.
-
-    Returns:
-        A float32 array of shape `(height, width, channels)` in [-1, 1].
-
-    Raises:
-        BrokenImageError: As `decode_image`.
-    """
-    return to_float(fit_image(decode_image(path, channels), height, width))
-
-
-def _reason(error):
-    """Describe what is wrong with an image file, in a few words."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not a JPEG, PNG, GIF, BMP or WebP image"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return reason.splitlines()[0]
-
-
-def _picture(pixels):
+def to_picture(pixels):
     """Return a Pillow image of an array with or without a channel axis."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

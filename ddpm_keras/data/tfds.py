@@ -3,18 +3,27 @@
 TensorFlow is only imported inside functions, so that other data sets do not need it.
 """
 
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 
 from ddpm_keras.data.classes import number_classes
+from ddpm_keras.data.image_files import fit_image, to_channels
 from ddpm_keras.data.images import Images
-from ddpm_keras.data.pixels import fit_image, to_channels
 from ddpm_keras.data.source import BLOCK, Block, Source
 from ddpm_keras.errors import InputError, RunError
+
+# How often, and how many seconds at most, the server of a download is asked.
+ATTEMPTS, WAIT = 3, 20
 
 
 class TfdsSource(Source):
@@ -28,6 +37,7 @@ class TfdsSource(Source):
         splits: Names of its splits, such as `["train", "validation"]`.
         data_dir: TFDS directory. None: `TFDS_DATA_DIR`, or the default of TFDS.
         shape: Height, width and channels of each image of the result.
+        background: Colour behind transparent pixels.
         labelled: Whether images get labels, by the feature `label`.
 
     Raises:
@@ -42,9 +52,11 @@ class TfdsSource(Source):
         splits: list[str],
         data_dir: str | None,
         shape: tuple[int, int, int],
+        background: str = "white",
         labelled: bool = False,
     ) -> None:
         self.splits, self.shape, self.labelled = splits, shape, labelled
+        self.background = background
         self.builder = _prepare(name, data_dir)
         problem = _label_problem(name, self.builder.info.features)
         if labelled and problem:
@@ -77,6 +89,7 @@ class TfdsSource(Source):
             "splits": self.splits,
             "bytes": {name: split.num_bytes for name, split in info.splits.items()},
             "folder": str(self.builder.data_dir),
+            "background": self.background,
         }
 
     def blocks(self, first: int, executor: Executor) -> Iterator[Block]:
@@ -129,7 +142,8 @@ class TfdsSource(Source):
         keys = [id_key, "label"] if self.has_labels else [id_key]
 
         def fit(pixels):
-            return fit_image(to_channels(pixels, channels), *size)
+            pixels = to_channels(pixels, channels, self.background)
+            return fit_image(pixels, *size)
 
         def fit_example(example):
             pixels = features["image"].decode_example(example["image"])
@@ -186,6 +200,8 @@ def _prepare(name, data_dir):
     if "image" not in builder.info.features:
         raise InputError(f"dataset_name: {name!r} has no feature called image")
     try:
+        if not builder.data_path.exists():
+            _check_network(list(builder.url_infos or ()))
         builder.download_and_prepare()
     except Exception as error:  # TFDS's errors have no narrower base
         raise RunError(
@@ -194,6 +210,34 @@ def _prepare(name, data_dir):
             "folder of images with --dataset_name folder --data_dir PATH"
         ) from error
     return builder
+
+
+def _check_network(urls):
+    """Raise an `OSError` if the server of the first address does not answer soon.
+
+    TFDS would try again for minutes.
+    """
+    url = next((url for url in urls if url.startswith("http")), None)
+    if url is None or getproxies():  # what a proxy reaches only a download can tell
+        return
+    place = urlsplit(url)
+    port = place.port or {"http": 80, "https": 443}[place.scheme]
+    answers = []
+
+    def connect():
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(OSError):
+                socket.create_connection((place.hostname, port), WAIT).close()
+                answers.append(port)
+                return
+            time.sleep(1)
+
+    # A name that nobody resolves may take longer than any limit.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(WAIT)
+    if not answers:
+        raise OSError(f"no answer from {url}")
 
 
 def _first_line(error):
