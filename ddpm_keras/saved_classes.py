@@ -30,7 +30,7 @@ HOME = {
 
 def register_when_keras_loads():
     """Register placeholders with Keras: now if it is loaded, else when it is."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:
         _register()
     else:
         sys.meta_path.insert(0, _KerasFinder())
