@@ -432,6 +432,7 @@ def test_lack_of_a_network_is_reported_soon(server, config, monkeypatch, waits):
     begun = time.monotonic()
     assert failure(config) == f"no answer from {server.url}"
     assert time.monotonic() - begun < 2
+    assert downloader.MAX_RETRIES <= 5
 
 
 def test_full_disk_is_reported(config, monkeypatch):

@@ -24,6 +24,7 @@ from ddpm_keras.errors import InputError, RunError
 
 # How often, and how many seconds at most, the server of a download is asked.
 ATTEMPTS, WAIT = 3, 20
+RETRIES = 5  # of TFDS, which take 6 seconds
 
 
 class TfdsSource(Source):
@@ -217,8 +218,12 @@ def _check_network(urls):
 
     TFDS would try again for minutes.
     """
+    from tensorflow_datasets.core.download import downloader
+
+    # Of a proxy only a download can tell whether it reaches the server: fewer, then.
+    downloader.MAX_RETRIES = min(downloader.MAX_RETRIES, RETRIES)
     url = next((url for url in urls if url.startswith("http")), None)
-    if url is None or getproxies():  # what a proxy reaches only a download can tell
+    if url is None or getproxies():
         return
     place = urlsplit(url)
     port = place.port or {"http": 80, "https": 443}[place.scheme]
