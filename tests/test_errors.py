@@ -1,6 +1,7 @@
 """How a command ends: its exit status, its line on stderr; errors with keys."""
 
 import sys
+import warnings
 
 import pytest
 
@@ -48,6 +49,12 @@ def test_trouble_is_one_line_and_a_status(capsys, error, status, line):
     assert command(raises(error))([]) == status
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", line)
+
+
+def test_warnings_of_python_are_one_line_too(capsys):
+    command(lambda argv: warnings.warn("large\nattention", stacklevel=1))([])
+    assert capsys.readouterr().err == "warning: large attention\n"
+    assert warnings.showwarning.__name__ != "<lambda>"
 
 
 def test_warning_is_one_line_and_safe_to_print(capsys):

@@ -3,8 +3,11 @@
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, Self, TextIO
+
+from ddpm_keras.errors import warn
 
 
 class Output:
@@ -55,10 +58,18 @@ class Output:
 
 @contextlib.contextmanager
 def guarded_output() -> Iterator[None]:
-    """Let neither stdout nor stderr fail within the block."""
+    """Let neither stdout nor stderr fail within the block.
+
+    Python's warnings, which name a line of source, are printed as those of commands.
+    """
     output, errors = Output(sys.stdout, "stdout"), Output(sys.stderr, "stderr")
     output.other, errors.other = errors, output
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        warnings.catch_warnings(),
+    ):
+        warnings.showwarning = lambda message, *others, **more: warn(str(message))
         try:
             yield
         finally:
