@@ -11,6 +11,7 @@ import pytest
 
 from ddpm_keras.cli import start
 from ddpm_keras.cli.command import command
+from ddpm_keras.cli.output import silent_libraries
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
 
 
@@ -28,6 +29,13 @@ def closed_pipe():
     reader, writer = os.pipe()
     os.close(reader)
     return os.fdopen(writer, "w")
+
+
+def test_libraries_are_silent_while_they_load(capfd):
+    with silent_libraries():
+        os.write(2, b"I0000 port.cc: oneDNN custom operations are on.\n")
+    os.write(2, b"error: ours\n")
+    assert capfd.readouterr().err == "error: ours\n"
 
 
 def full_disk():

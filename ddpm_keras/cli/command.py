@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ddpm_keras.cli.interrupts import handling_interrupts
-from ddpm_keras.cli.output import guarded_output
+from ddpm_keras.cli.output import guarded_output, silent_libraries
 from ddpm_keras.errors import (
     InputError,
     RunError,
@@ -167,7 +167,8 @@ def import_keras() -> None:
     if name and name not in BACKENDS:
         raise InputError(f"KERAS_BACKEND: {unknown(name, BACKENDS)}")
     try:
-        import keras  # noqa: F401
+        with silent_libraries():
+            import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         place = f"KERAS_BACKEND={name}" if name else "keras"
         package = BACKENDS.get(name, "ddpm_keras")

@@ -57,6 +57,22 @@ class Output:
 
 
 @contextlib.contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Keep out of stderr what compiled libraries write there while they load.
+
+    TensorFlow writes some lines whatever its level of logging is.
+    """
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):  # a process may have no stderr
+            kept = os.dup(2)
+            undo.callback(os.close, kept)
+            undo.callback(os.dup2, kept, 2)
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        yield
+
+
+@contextlib.contextmanager
 def guarded_output() -> Iterator[None]:
     """Let neither stdout nor stderr fail within the block.
 
