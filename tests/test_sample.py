@@ -221,11 +221,16 @@ def test_files_are_written_over_only_with_force(tmp_path):
     assert sample(argv)[1] == ""
     (before,) = (tmp_path / "images").iterdir()
     before.write_bytes(b"mine")
-    message = f"error: --out: {tmp_path}/images exists; name another or use --force\n"
-    assert sample(argv, status=2)[1] == message
+    assert sample(argv, status=2)[1] == (
+        f"error: --out: {before} cannot be read; remove it, and it is sampled again\n"
+    )
     assert before.read_bytes() == b"mine"
     sample(argv + " --force")
     assert pixels_of(before).shape == (8, 12, 3)
+
+    (tmp_path / "images" / "notes.txt").touch()
+    message = f"error: --out: {tmp_path}/images exists; name another or use --force\n"
+    assert sample(argv, status=2)[1] == message
 
 
 # Mistakes.

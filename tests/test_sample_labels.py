@@ -152,3 +152,23 @@ def test_a_mistake_is_one_line(flags, message):
     _, errors = sample(flags, status=2)
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_folder_with_labels_goes_on(tmp_path):
+    flags = (
+        f"--weights run --steps 2 --labels rose,daisy --seeds 3-5 --out {tmp_path}/a"
+    )
+    sample(flags)
+    files = sorted((tmp_path / "a").iterdir())
+    assert [path.name for path in files[:2]] == ["000003_daisy.png", "000003_rose.png"]
+    whole = {path: path.read_bytes() for path in files}
+    for path in files[1:3]:
+        path.unlink()
+    output, _ = sample(flags)
+    assert "resumed: 4 of 6 images are there" in output
+    for path, content in whole.items():
+        with Image.open(path) as image:
+            assert image.text["label"] == path.stem.split("_")[1]
+            found = np.int32(image)
+        path.write_bytes(content)
+        assert np.abs(found - pixels_of(path)).max() <= 1

@@ -97,6 +97,74 @@ def test_ctrl_c_leaves_the_finished_batches(run, tmp_path, monkeypatch, name):
         assert pixels_of(tmp_path / name).shape == (2 * 8 + 6, 2 * 12 + 6, 3)
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_stopped_folder_goes_on_with_what_is_missing(run, tmp_path, monkeypatch):
+    argv = f"--weights {run} --num-images 9 --batch-size 2 --steps 2 --out"
+    sample(f"{argv} {tmp_path}/whole")
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        interrupt_in_batch(patch, 3)
+        output, _ = sample(f"{argv} {out}", status=130)
+    assert f"samples: {out} (6 of 9)" in output
+    (out / "000001.png").unlink()
+    (out / ".000007.png.k3_2abcd.tmp").mkdir()  # left by a process that was killed
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    output, _ = sample(f"{argv} {out}")
+    assert "resumed: 5 of 9 images are there" in output
+    assert f"samples: {out} (9 of 9)" in output
+    assert contents(out) == contents(tmp_path / "whole")
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    output, _ = sample(f"{argv} {out}")
+    assert "resumed: 9 of 9 images are there" in output
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("--steps 3", "000000.png is of another sampling (steps 2, not 3);"),
+        (
+            "--sampler ddim",
+            "000000.png is of another sampling (sampler ddpm, not ddim)",
+        ),
+        ("--no-clip", "000000.png is of another sampling (clipped None, not False);"),
+        ("--num-images 3", "000000.png is of another sampling (seeds 0-1, not 0-2);"),
+        ("--seed 7", "is of another sampling; name another folder or use --force"),
+        ("--gif a.gif", "out exists; name another or use --force"),
+    ],
+)
+def test_folder_of_another_sampling_is_refused_and_kept(run, tmp_path, change, message):
+    out = tmp_path / "out"
+    argv = f"--weights {run} --num-images 2 --steps 2 --out {out}"
+    sample(argv)
+    before = contents(out)
+    _, errors = sample(f"{argv} {change}", status=2)
+    assert message in errors and errors.count("\n") == 1
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("name", ["grid.png", "images.npz", "images"])
+def test_any_error_leaves_the_finished_batches(run, tmp_path, monkeypatch, name):
+    def fail(number):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(signal, "raise_signal", fail)
+    interrupt_in_batch(monkeypatch, 2)
+    with pytest.raises(ZeroDivisionError):
+        argv = f"--weights {run} --num-images 6 --batch-size 2 --steps 2"
+        sample(f"{argv} --out {tmp_path}/{name}")
+    if name == "images.npz":
+        with np.load(tmp_path / name) as part:
+            assert part["seeds"].tolist() == [0, 1, 2, 3]
+    elif name == "images":
+        assert len(contents(tmp_path / name)) == 4
+    else:
+        assert (tmp_path / name).is_file()
+
+
 @pytest.mark.parametrize("name", ["grid.png", "images.npz", "images"])
 def test_ctrl_c_in_the_first_batch_leaves_nothing(run, tmp_path, monkeypatch, name):
     interrupt_in_batch(monkeypatch, 0)

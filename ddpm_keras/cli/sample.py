@@ -25,6 +25,7 @@ from ddpm_keras.cli.guidance_flags import (
     read_guidance,
 )
 from ddpm_keras.cli.sample_flags import are_seeds, check_number, parse_flags
+from ddpm_keras.cli.sample_folder import missing_places
 from ddpm_keras.cli.sample_labels import Chosen, choose_labels, list_labels
 from ddpm_keras.cli.writers import (
     check_finite,
@@ -72,18 +73,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = describe(args, seeds) | options | chosen.text
     text |= describe_guidance(args, guide and guide.network)
     text |= {"steps": len(plan), "weights": fingerprint(denoiser.network)}
+    total, count = len(seeds), 0
+    if not Path(args.out).suffix and not args.force:
+        places = missing_places(Path(args.out), chosen, text)
+        count = total - len(places)
+        if count:
+            print(f"resumed: {count} of {total} images are there")
+            chosen = chosen.take(places)
+            start, seeds = choose_start(args, process, plan, chosen.seeds)
     with StopSignal() as stop:
         sampling = Sampling(args, process, plan, stop)
         batches = sampling.batches(seeds, start, labels=chosen.labels, **guidance)
-        count = write_images(args, chosen, batches, process, text)
+        count += write_images(args, chosen, batches, process, text)
         if count:
-            print(f"samples: {args.out} ({count} of {len(seeds)})")
+            print(f"samples: {args.out} ({count} of {total})")
             if args.gif:
                 write_gif(args.gif, sampling.frames)
                 print(f"animation: {args.gif}")
             if args.strip:
                 write_strip(args.strip, sampling.frames, text)
                 print(f"strip: {args.strip}")
+    if sampling.error is not None:
+        raise sampling.error
     return sampling.status
 
 
@@ -93,6 +104,7 @@ class Sampling:
     Attributes:
         frames: Pairs (x_t, x_0) of the first batch as uint8, for --gif and --strip.
         status: The exit status: 0, or that of the signal that stopped sampling.
+        error: The exception that ended sampling, or None.
     """
 
     def __init__(
@@ -104,9 +116,12 @@ class Sampling:
         self.stop = stop
         self.frames: list[list[np.ndarray]] = []
         self.status = 0
+        self.error: Exception | None = None
 
     def batches(self, seeds: np.ndarray, start: Any, **options: Any) -> Iterator[tuple]:
-        """Yield finished batches until a signal comes."""
+        """Yield finished batches until a signal or an error comes."""
+        if not len(seeds):
+            return
         try:
             yield from self.process.batches(
                 self.plan,
@@ -118,8 +133,11 @@ class Sampling:
                 watch=self._watch,
                 **options,
             )
-        except Stopped as stopped:  # finished batches are still written
+        # Finished batches are still written.
+        except Stopped as stopped:
             self.status = stopped.status
+        except Exception as error:
+            self.error = error
 
     def _watch(self, batch: int, t: int, *images: Any) -> None:
         if batch == 0 and (self.args.gif or self.args.strip):

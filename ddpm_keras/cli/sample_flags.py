@@ -16,6 +16,7 @@ from ddpm_keras.cli.flags import (
     weights_parser,
 )
 from ddpm_keras.cli.guidance_flags import add_guidance_flags
+from ddpm_keras.cli.sample_folder import holds_samples
 from ddpm_keras.errors import InputError, short
 from ddpm_keras.files import can_be_written, expand_home
 from ddpm_keras.samplers import MAX_SEED, SPACINGS, VARIANCES
@@ -113,7 +114,8 @@ def _add_step_flags(add: Callable) -> None:
 
 
 def _add_output_flags(add: Callable) -> None:
-    text = "FILE.png (a grid), FILE.npz, or DIR for PNGs by seed (default: grid.png)"
+    text = "FILE.png (a grid), FILE.npz, or DIR for PNGs by seed, of which those that "
+    text += "are missing are sampled (default: grid.png)"
     add("--out", metavar="PATH", type=expand_home, default="grid.png", help=text)
     text = "animation of x_t beside the predicted x_0, up to 64 images of the first "
     text += "batch (default: none)"
@@ -226,7 +228,10 @@ def _check_outputs(args: argparse.Namespace, seeds: np.ndarray) -> None:
         strip and strip.parent == out.resolve() and strip.stem[:6].isdecimal()
     ):
         raise InputError(f"--strip: {args.strip} is a file of --out; name another")
-    for flag, name in (("--out", out), ("--gif", args.gif), ("--strip", args.strip)):
+    # Images of a folder that was begun are looked at later. An animation needs all.
+    begun = not out.suffix and not args.gif and not args.strip and holds_samples(out)
+    _check_place("--out", out, args.force or begun)
+    for flag, name in (("--gif", args.gif), ("--strip", args.strip)):
         if name is not None:
             _check_place(flag, Path(name), args.force)
 

@@ -33,6 +33,15 @@ class Chosen:
     names: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
 
+    def take(self, places: np.ndarray) -> "Chosen":
+        """Select images by an int array; there must be a label for each, or none."""
+        return dataclasses.replace(
+            self,
+            seeds=self.seeds[places],
+            labels=None if self.labels is None else self.labels[places],
+            names=tuple(self.names[k] for k in places) if self.names else (),
+        )
+
     @property
     def text(self) -> dict[str, Any]:
         """Text to store in files of all images."""
