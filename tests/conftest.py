@@ -5,6 +5,7 @@ start without it.
 """
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,25 @@ def model():
     network = keras.Model([image, time], noise)
     diffusion = GaussianDiffusion(timesteps=10)
     return DiffusionModel(network, None, diffusion, ema=0.9, seed=0)
+
+
+@pytest.fixture
+def usual_signals():
+    """Signals as in a terminal: in the background or under nohup some are ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, usual[number]) for number in usual}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def convolution():
+    """Have `build_network` build one convolution: a U-Net takes seconds to compile."""
+    from training_server import convolution
+
+    with convolution():
+        yield
 
 
 @pytest.fixture

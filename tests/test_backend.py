@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_script import run_script
 from safetensors.numpy import load_file
 
 from ddpm_keras.backend import all_devices, distributed, join_hosts
@@ -17,20 +18,6 @@ from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
 
 TESTS = Path(__file__).parent
-# Trains with as many virtual processors as the first word says.
-CODE = """
-import json, os, sys
-count, backend, argv, output = json.loads(sys.argv[1])
-if backend == "jax":
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
-else:
-    import tensorflow as tf
-    (processor,) = tf.config.list_physical_devices("CPU")
-    parts = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(processor, parts)
-from training_server import train
-sys.exit(train(argv, output))  # as scripts do; hosts take leave of each other then
-"""
 TINY = """\
 dataset_name: petals
 num_images: 23
@@ -55,21 +42,14 @@ seed: 6
 ON_JAX = os.environ.get("KERAS_BACKEND") == "jax"
 
 
-def start(count, *argv, folder, output, **variables):
-    """A process that trains with so many devices."""
+def start(count, *runs, folder, **variables):
+    """A process with so many devices; of each training the arguments and the output."""
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    words = [count, backend, [str(word) for word in argv], str(output)]
+    runs = [([str(word) for word in argv], str(output)) for argv, output in runs]
     variables["PYTHONPATH"] = f"{TESTS}:{TESTS.parent}"
-    command = [sys.executable, "-c", CODE, json.dumps(words)]
+    command = [sys.executable, str(TESTS / "several_devices.py")]
+    command.append(json.dumps([count, backend, runs]))
     return subprocess.Popen(command, env=os.environ | variables, cwd=folder)
-
-
-def train(count, *argv, folder, status=0):
-    """Train in a process with so many devices, which is to end so; the output."""
-    output = folder / "output"
-    found = start(count, *argv, folder=folder, output=output).wait()
-    assert found == status, output.read_text()
-    return output.read_text()
 
 
 def train_on_two_hosts(*argv, runs, folder):
@@ -81,9 +61,8 @@ def train_on_two_hosts(*argv, runs, folder):
     processes = [
         start(
             1,
-            *(*argv, "--run-dir", run),
+            ([*argv, "--run-dir", run], output),
             folder=folder,
-            output=output,
             KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
             KERAS_DISTRIBUTION_NUM_PROCESSES="2",
             KERAS_DISTRIBUTION_PROCESS_ID=str(number),
@@ -100,39 +79,54 @@ def assert_close(found, wanted):
         np.testing.assert_allclose(found[name], array, atol=1e-5, rtol=1e-5)
 
 
+def train_here(*argv):
+    """Train on the one device of this process; the output."""
+    return run_script("train", " ".join(map(str, argv)))[0]
+
+
+@pytest.mark.usefixtures("convolution")
 def test_two_devices_do_what_one_does(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    argv = ["--config", "tiny.yaml", "--run-dir"]
+    """The process with two also compares their variables, and diverges at the end."""
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text(TINY)
     one, two = tmp_path / "one", tmp_path / "two"
-    assert "devices:" not in train(1, *argv, one, folder=tmp_path)
-    assert "devices: 2, sharing each batch" in train(2, *argv, two, folder=tmp_path)
+    assert "devices:" not in train_here("--config", tiny, "--run-dir", one)
+    shutil.copytree(one, tmp_path / "ended")
+
+    more = ["--resume", "--num_epochs", 3]
+    argvs = [
+        ["--config", tiny, "--run-dir", two],
+        ["--run-dir", one, *more],  # goes on from the other's checkpoint
+        ["--config", tiny, "--learning_rate", 1e20, "--num_epochs", 9],
+    ]
+    outputs = [tmp_path / f"output_{k}" for k in range(3)]
+    process = start(2, *zip(argvs, outputs, strict=True), folder=tmp_path)
+    assert process.wait() == 1
+    first, second, third = (output.read_text() for output in outputs)
+    assert "devices: 2, sharing each batch" in first
+    assert "resumed: after step 8 of 12" in second
+    assert "steps in a row had no finite gradients; nothing was changed" in third
 
     last = Path("checkpoints", "step-00000008", "arrays.safetensors")
-    assert_close(two / last, one / last)
-    logs = [np.genfromtxt(f / "log.csv", delimiter=",")[1:] for f in (one, two)]
+    assert_close(two / last, tmp_path / "ended" / last)
+    logs = [
+        np.genfromtxt(folder / "log.csv", delimiter=",")[1:]
+        for folder in (tmp_path / "ended", two)
+    ]
     np.testing.assert_allclose(*logs, atol=1e-5)
     assert (two / "samples" / "epoch-0002.png").exists()
 
-    # Each goes on from the other's checkpoint.
-    for count, folder in ((2, one), (1, two)):
-        flags = ["--run-dir", folder, "--resume", "--num_epochs", 3]
-        assert "resumed: after step 8 of 12" in train(count, *flags, folder=tmp_path)
+    assert "resumed: after step 8 of 12" in train_here("--run-dir", two, *more)
     last = Path("checkpoints", "step-00000012", "arrays.safetensors")
     assert_close(two / last, one / last)
 
 
-def test_divergence_of_two_devices_is_reported(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    argv = ["--config", "tiny.yaml", "--learning_rate", 1e20, "--num_epochs", 9]
-    output = train(2, *argv, folder=tmp_path, status=1)
-    assert "steps in a row had no finite gradients; nothing was changed" in output
-
-
+@pytest.mark.usefixtures("convolution")
 @pytest.mark.skipif(not ON_JAX, reason="Keras trains on several hosts only there")
 def test_two_hosts_do_what_one_does(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     one, *runs = (tmp_path / name for name in ("one", "first", "second"))
-    train(1, "--config", "tiny.yaml", "--run-dir", one, folder=tmp_path)
+    train_here("--config", tmp_path / "tiny.yaml", "--run-dir", one)
     statuses, outputs = train_on_two_hosts(
         "--config", "tiny.yaml", runs=runs, folder=tmp_path
     )
@@ -168,35 +162,6 @@ def test_several_hosts_are_refused_on_tensorflow(monkeypatch):
     assert str(error.value) == (
         "KERAS_DISTRIBUTION_JOB_ADDRESSES: several hosts need KERAS_BACKEND=jax"
     )
-
-
-REPLICAS = """
-import tensorflow as tf
-(processor,) = tf.config.list_physical_devices("CPU")
-parts = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(processor, parts)
-import numpy as np
-from ddpm_keras import Config, draw_flowers
-from ddpm_keras.data.batches import make_batches
-from ddpm_keras.backend import distributed
-from ddpm_keras.runs import build
-from training_server import use_convolution
-use_convolution()
-with distributed(4) as count:
-    assert count == 2
-    model = build.build_model(Config(img_size=8, first_conv_channels=8, ema=0.5))
-    batches, steps = make_batches(draw_flowers(8, 8), 4, 3)
-    model.fit(batches, steps_per_epoch=steps, epochs=3, verbose=0)
-    for variable in [*model.variables, *model.optimizer.variables]:
-        first, second = variable.value.values
-        np.testing.assert_array_equal(first.numpy(), second.numpy(), variable.path)
-"""
-
-
-@pytest.mark.skipif(ON_JAX, reason="JAX has one copy of a variable")
-def test_all_replicas_hold_the_same():
-    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
-    subprocess.run([sys.executable, "-c", REPLICAS], env=environment, check=True)
 
 
 def test_batch_that_cannot_be_shared_is_refused(monkeypatch):

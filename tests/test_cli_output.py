@@ -14,6 +14,8 @@ from ddpm_keras.cli.command import command
 from ddpm_keras.cli.output import silent_libraries
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
 
+pytestmark = pytest.mark.usefixtures("usual_signals")
+
 
 @contextlib.contextmanager
 def replaced(**streams):

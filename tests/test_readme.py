@@ -159,3 +159,9 @@ def make_inputs(folder):
         Image.fromarray(np.asarray(pixels)).save(photos / f"{number}.png")
     model = Keras2DiffusionModel(build_keras2_unet(64), build_keras2_unet(64))
     model.save_weights(str(folder / "checkpoints" / "diffusion_model_checkpoint"))
+
+
+def test_faults_name_tests_that_are_there():
+    named = set(re.findall(r"`(test_\w+\.py)`", TEXTS["docs/faults.md"]))
+    assert len(named) > 20
+    assert named <= {path.name for path in Path(__file__).parent.iterdir()}

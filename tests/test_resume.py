@@ -156,7 +156,7 @@ def wait_for(condition, seconds=60):
 # Killed.
 
 
-@times(5, 50)
+@times(3, 50)
 def test_killed_runs_end_as_if_never_killed(server, whole, tmp_path, times):
     start = time.monotonic()
     server.train(tmp_path / "timed", "--save_every", 1)
@@ -199,11 +199,11 @@ def start_and_wait_for_step(server, folder, step, *flags):
     return process
 
 
-@times(3, 20)
+@times(1, 20)
 def test_sigterm_saves_and_prints_how_to_resume(server, whole, tmp_path, times):
     for k in range(times):
         folder = tmp_path / str(k)
-        process = start_and_wait_for_step(server, folder, 1 + k % 16)
+        process = start_and_wait_for_step(server, folder, 1 + (5 + k) % 16)
         os.kill(process, signal.SIGTERM)
         assert server.wait() == 143
         step = max(saved_steps(folder))
@@ -216,7 +216,7 @@ def test_sigterm_saves_and_prints_how_to_resume(server, whole, tmp_path, times):
         assert_as_whole(folder, whole)
 
 
-@times(2, 10)
+@times(1, 10)
 def test_second_ctrl_c_stops_at_once(server, whole, tmp_path, times):
     for k in range(times):
         folder = tmp_path / str(k)
@@ -230,7 +230,7 @@ def test_second_ctrl_c_stops_at_once(server, whole, tmp_path, times):
         assert_as_whole(folder, whole)
 
 
-@times(2, 10)
+@times(1, 10)
 def test_signal_during_a_save_loses_nothing(server, whole, tmp_path, times):
     for k in range(times):
         folder = tmp_path / str(k)
@@ -256,7 +256,7 @@ def every_step(server, whole):
     return folder
 
 
-@pytest.mark.parametrize("step", [6] if SLOW_START else [1, 4, 6, 16, 19])
+@pytest.mark.parametrize("step", [6] if SLOW_START else [1, 4, 6, 19])
 def test_goes_on_from_any_step(server, every_step, whole, tmp_path, step):
     folder = copied(every_step, tmp_path / "run", step)
     assert server.train(folder, "--resume") == 0

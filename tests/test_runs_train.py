@@ -3,7 +3,6 @@
 `test_resume` has the same with real signals in processes of their own.
 """
 
-import dataclasses
 import io
 import shutil
 import signal
@@ -13,9 +12,8 @@ import keras
 import pytest
 from run_script import run_script
 from safetensors.numpy import load_file
-from training_server import build_convolution
+from training_server import convolution
 
-from ddpm_keras import networks
 from ddpm_keras.backend import kernel_settings
 from ddpm_keras.cli.train import main
 from ddpm_keras.model import DiffusionModel
@@ -39,16 +37,7 @@ save_every: 100
 seed: 11
 """
 EPOCH = 3  # steps
-
-
-@pytest.fixture(scope="module", autouse=True)
-def convolution():
-    """One layer in the place of a U-Net, which takes seconds to compile."""
-    unet = networks.NETWORKS["unet"]
-    with pytest.MonkeyPatch.context() as patch:
-        one_layer = dataclasses.replace(unet, build=build_convolution)
-        patch.setitem(networks.NETWORKS, "unet", one_layer)
-        yield
+pytestmark = pytest.mark.usefixtures("convolution", "usual_signals")
 
 
 @pytest.fixture
@@ -65,11 +54,12 @@ def start(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory, convolution):
+def ended(tmp_path_factory):
     """A run that nothing has disturbed."""
     folder = tmp_path_factory.mktemp("ended")
     (folder / "tiny.yaml").write_text(TINY)
-    run_script("train", f"--config {folder}/tiny.yaml --run-dir {folder}/run")
+    with convolution():
+        run_script("train", f"--config {folder}/tiny.yaml --run-dir {folder}/run")
     return folder / "run"
 
 
@@ -110,6 +100,14 @@ def raise_after(monkeypatch, kind, method, calls, trouble):
 
 def fail():
     raise Trouble
+
+
+def test_same_seed_gives_the_same_bits(start, ended):
+    """Pictures on the way have no say in the training."""
+    start, folder = start
+    start("--sample_every 0")
+    assert_same_end(folder, ended)
+    assert not (folder / "samples").exists()
 
 
 # What ends `fit` and is not foreseen.

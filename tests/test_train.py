@@ -147,6 +147,7 @@ def test_weights_name_the_training_images(trained):
     assert found == (len(training), images.digest(training))
 
 
+@pytest.mark.slow  # `test_runs_train` has it in this process
 def test_same_seed_gives_the_same_log_and_weights(trained, tmp_path):
     # In a process of its own; pictures on the way have no say in the training.
     command = [sys.executable, str(SCRIPTS / "train.py"), "--sample_every", "0"]
@@ -194,6 +195,7 @@ def test_weights_of_another_network_are_refused_and_leave_no_run(trained):
     assert not Path("other").exists()
 
 
+@pytest.mark.usefixtures("convolution")
 def test_folder_of_images_without_validation(tmp_path):
     for k in range(5):
         Image.fromarray(draw_flower(0, k, 20)).save(tmp_path / f"{k}.png")

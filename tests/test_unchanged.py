@@ -57,7 +57,7 @@ def exact(recipe):
     return recipe["machine"] == this_machine()
 
 
-@pytest.mark.parametrize("steps", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_first_steps_of_the_recipe(steps, recipe, exact):
     """`configs/flowers64.yaml` with a narrower network, on drawn flowers."""
     changes = {"dataset_name": "petals", "first_conv_channels": "16"}

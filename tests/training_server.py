@@ -5,6 +5,7 @@ process that runs it and, at its end, the exit status, or minus the signal that 
 it. The network is one convolution, which compiles in one second rather than ten.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,13 +17,14 @@ import keras
 from ddpm_keras import networks
 from ddpm_keras.cli.train import main as train_main
 from ddpm_keras.networks.layers import LabelEmbedding
-from ddpm_keras.networks.unet_arguments import AUGMENT_DIM
+from ddpm_keras.networks.unet_arguments import AUGMENT_DIM, height_and_width
 
 
 def build_convolution(
     img_size, img_channels, first_conv_channels, dropout, num_classes, augment, **others
 ):
-    image = keras.Input((img_size, img_size, img_channels), name="image_input")
+    shape = (*height_and_width(img_size), img_channels)
+    image = keras.Input(shape, name="image_input")
     t = keras.Input((), dtype="int32", name="time_input")
     inputs = [image, t]
     x = image + keras.layers.Rescaling(0.1)(keras.layers.Reshape((1, 1, 1))(t))
@@ -40,10 +42,15 @@ def build_convolution(
     return keras.Model(inputs, x)
 
 
-def use_convolution():
-    """Have `build_network` build one convolution."""
+@contextlib.contextmanager
+def convolution():
+    """Have `build_network` build one convolution within the block."""
     unet = networks.NETWORKS["unet"]
     networks.NETWORKS["unet"] = dataclasses.replace(unet, build=build_convolution)
+    try:
+        yield
+    finally:
+        networks.NETWORKS["unet"] = unet
 
 
 def train(argv, output):
@@ -51,8 +58,8 @@ def train(argv, output):
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    use_convolution()
-    status = train_main(argv)
+    with convolution():
+        status = train_main(argv)
     sys.stdout.flush()
     return status
 
