@@ -1,12 +1,11 @@
 """How samples improve during training.
 
     python studies/training.py --out runs/study
-    python studies/training.py --config configs/demo.yaml --epochs 1 3 7 14 \\
-        --out runs/demo_study
 
 Trains a configuration, and measures the averaged weights after some of the epochs. For
 flowers32.yaml this takes hours on two cores; after an interruption it continues where
-it was. Writes, under the configuration's name, a table, its curves, and pictures from
+it was. Configurations with `learning_rate_decay` are not for this: each part of the
+training would end at a rate of 0. Writes, under the configuration's name, a table, its curves, and pictures from
 the same noise after each of these epochs.
 """
 

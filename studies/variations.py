@@ -58,7 +58,7 @@ FEW_STEPS = ("--sampler", "dpmpp", "--steps", 20, "--eta", 0)
 # Of fewer images, for they take as long as the training.
 ALL_STEPS = ("--sampler", "ddpm", "--steps", 1000, "--num-images", 256)
 # Those whose few steps are compared with all steps.
-COMPARED = ("the recipe", "together", "together, sample prediction")
+COMPARED = ("together, sample prediction",)
 
 
 def main():
