@@ -101,6 +101,7 @@ RUN = ("README.md", "docs/sampling.md")
 STOPPED = {
     "scripts/train.py --run-dir": "resumed: after step",
     "scripts/train.py": "training: ",
+    "ddpm-train": "training: ",
     "scripts/sample.py --weights checkpoints/": "of 1,000 steps",
 }
 # This test is part of it; takes half an hour; needs a night of training before.
