@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from machine import processor
 from PIL import Image
-from train_step import processor
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import check_data_set, load_images

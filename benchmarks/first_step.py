@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 
-from train_step import NETWORK, NUM_IMAGES, processor
+from machine import processor
+from train_step import NETWORK, NUM_IMAGES
 
 
 def work(started, batch_size):

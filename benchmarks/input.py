@@ -16,7 +16,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from train_step import processor
+from machine import processor
 
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images

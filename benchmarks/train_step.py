@@ -3,23 +3,18 @@
     python benchmarks/train_step.py
 
 Each runs in a process of its own. They take turns, a few steps at a time, so that a
-busy machine slows both. Prints medians of single steps. Ours is `DiffusionModel.fit`
-with `make_batches`; theirs is a UNet2DModel of the same widths and blocks with Adam and
-the moving average of diffusers. diffusers and torch come with
-`pip install -e .[bench]`; without them only ours is timed.
+busy machine slows all. Ours is `DiffusionModel.fit` with `make_batches`; theirs is what
+peer.py builds, with Adam and the moving average of diffusers. diffusers and torch come
+with `pip install -e .[bench]`; without them only ours is timed.
 """
 
 import argparse
-import importlib.util
-import json
 import os
-import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-from diffusers_unet import build_theirs
+from machine import processor
+from peer import PEERS, build_peer, channels_last, installed, settings
+from turns import Turns, print_table, take_turns
 
 IMG_SIZE = 32
 NUM_IMAGES = 1024
@@ -32,8 +27,8 @@ NETWORK = dict(
 )
 
 
-def train_ours(args, record):
-    """Train with `fit` for ever, calling `record(seconds)` after each step."""
+def train_ours(args, turns):
+    """Train with `fit` until the turns end."""
     import keras
     import numpy as np
 
@@ -46,7 +41,7 @@ def train_ours(args, record):
 
         def on_train_batch_end(self, batch, logs=None):
             float(logs["loss"])  # waits for the step to end
-            record(time.perf_counter() - self.start)
+            turns.record(ours=time.perf_counter() - self.start)
             self.start = time.perf_counter()
 
     if args.mixed_precision != "float32":
@@ -64,17 +59,18 @@ def train_ours(args, record):
     )
 
 
-def train_theirs(args, record):
+def train_theirs(args, turns):
     """Do the same with diffusers and PyTorch, in float32."""
     import torch
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
-    network = build_theirs(NETWORK)
+    network = build_peer(NETWORK, args.worker)
     scheduler = DDPMScheduler()
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
-    average = EMAModel(network.parameters(), decay=0.999)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=True)
+    average = EMAModel(network.parameters(), decay=0.999, foreach=True)
     images = torch.rand(NUM_IMAGES, 3, IMG_SIZE, IMG_SIZE) * 2 - 1
+    images = channels_last(images)
     while True:
         start = time.perf_counter()
         x = images[torch.randint(len(images), (args.batch_size,))]
@@ -87,60 +83,7 @@ def train_theirs(args, record):
         optimizer.step()
         average.step(network.parameters())
         loss.item()
-        record(time.perf_counter() - start)
-
-
-def work(args):
-    """Take some steps for each line on stdin, and print their seconds as JSON."""
-    train = {"ours": train_ours, "diffusers": train_theirs}[args.worker]
-    seconds = []
-
-    def record(step_seconds):
-        seconds.append(step_seconds)
-        if len(seconds) == args.steps:
-            print(json.dumps(seconds), flush=True)
-            seconds.clear()
-            if not sys.stdin.readline():
-                sys.exit()
-
-    sys.stdin.readline()
-    train(args, record)
-
-
-class Worker:
-    """A process that trains on request."""
-
-    def __init__(self, name):
-        command = [sys.executable, __file__, *sys.argv[1:], "--worker", name]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        )
-
-    def run(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker ended with {self.process.wait()}")
-        return json.loads(line)
-
-
-def processor():
-    """Describe the processor: cores, name, and AVX-512, which decides the speed."""
-    from ddpm_keras.backend import count_cores
-
-    name, flags = "processor", ""
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            name = value.strip() if key.strip() == "model name" else name
-            flags = value if key.strip() == "flags" else flags
-    wide = "with" if "avx512f" in flags.split() else "without"
-    return f"{count_cores()} x {name} {wide} AVX-512"
+        turns.record(**{args.worker: time.perf_counter() - start})
 
 
 def main():
@@ -154,38 +97,31 @@ def main():
     parser.add_argument(
         "--mixed-precision", default="float32", metavar="POLICY", help="for ours"
     )
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="for building and compiling; default: 300",
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return work(args)
+        train = train_theirs if args.worker in PEERS else train_ours
+        return train(args, Turns(args.steps))
 
-    names = ["ours"]
-    if importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers"):
-        names.append("diffusers")
-    workers = {name: Worker(name) for name in names}
-    for worker in workers.values():
-        worker.run()  # traces, compiles, warms up
-    times = {name: [] for name in names}
-    for _ in range(args.rounds):
-        for name, worker in workers.items():
-            times[name] += worker.run()
-    for worker in workers.values():
-        worker.process.stdin.close()
-        worker.process.wait()
-
+    times = take_turns(["ours", *installed()], args.rounds, args.warm_up)
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     print(
-        f"{processor()}; {backend} backend; batches of {args.batch_size}; medians of "
+        f"{processor()}; batches of {args.batch_size}; medians of "
         f"{args.steps * args.rounds} steps, in turns of {args.steps}"
     )
-    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    print(f"{'':12}{'ms/step':>10}{'fastest':>10}{'speed of ours':>15}")
-    for name, median in medians.items():
-        fastest = 1000 * min(times[name])
-        ratio = f"{median / medians['ours']:.2f} x"
-        print(f"{name:12}{1000 * median:10.0f}{fastest:10.0f}{ratio:>15}")
-    if "diffusers" not in names:
-        print("diffusers is not installed: pip install -e .[bench]")
+    print(
+        f"ours: {backend} backend, {args.mixed_precision}, XLA {args.jit}, the "
+        "package's Adam and moving average"
+    )
+    print(f"theirs: {settings()}, the moving average of diffusers by foreach")
+    print_table(times, "step")
 
 
 if __name__ == "__main__":
