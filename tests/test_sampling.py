@@ -6,6 +6,7 @@ import pytest
 from exact_noise import ExactNoise, network_of
 from keras import ops
 
+from ddpm_keras.backend import BACKEND
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.samplers import MAX_SEED, Steps, make_steps
@@ -250,6 +251,22 @@ def test_more_images_of_the_same_batch_size_compile_nothing():
     process.generate_images(6, batch_size=4, seed=100, **OPTIONS)
     process.generate_images(8, batch_size=4, clip_denoised=False, **OPTIONS)
     assert layer.calls == traced
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the loop is XLA's anyway")
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_xla_compiles_the_loop(make_network, set_policy, policy):
+    """XLA refuses whatever would leave the device in the middle of the loop."""
+    import tensorflow as tf
+
+    set_policy(policy)
+    process = ReverseProcess(make_network(), GaussianDiffusion(timesteps=12))
+    plan = make_steps(process.diffusion, "dpmpp", 3)
+    plain = last(process.run(plan, np.arange(2), every=3))
+    process._advance = tf.function(process._steps, jit_compile=True)
+    compiled = last(process.run(plan, np.arange(2), every=3))
+    tolerance = 1e-5 if policy == "float32" else 0.1
+    np.testing.assert_allclose(compiled, plain, atol=tolerance)
 
 
 @pytest.mark.parametrize(
