@@ -4,9 +4,9 @@
 
 Trains a configuration, and measures the averaged weights after some of the epochs. For
 flowers32.yaml this takes hours on two cores; after an interruption it continues where
-it was. Configurations with `learning_rate_decay` are not for this: each part of the
-training would end at a rate of 0. Writes, under the configuration's name, a table, its curves, and pictures from
-the same noise after each of these epochs.
+it was. Not for configurations with `learning_rate_decay`: each part of the training
+would end at a rate of 0. Writes, under the configuration's name, a table, its curves,
+and pictures from the same noise after each of these epochs.
 """
 
 import shutil
