@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from ddpm_keras.data.cache_writer import FACTS, LABELS, PIXELS, CacheWriter
 from ddpm_keras.data.images import Images
-from ddpm_keras.data.source import Source
+from ddpm_keras.data.source import Block, Source
 from ddpm_keras.errors import InputError, RunError
 from ddpm_keras.memory import free_memory
 from ddpm_keras.progress import Progress
@@ -88,13 +88,13 @@ def load_cached(source: Source, folder: str | None = None) -> Images:
             if not entry.is_dir():  # no other process has filled it meanwhile
                 _fill(source, description, entry)
     try:
-        found = _open(entry, source.shape)
+        whole = _open(entry, source)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
             f"cache: {entry} is damaged ({error}); delete it, and the next run fills "
             "it again"
         ) from error
-    return source.finish(*found, digests=entry)
+    return source.finish(whole, digests=entry)
 
 
 def clear_cache(folder: str | None = None) -> str:
@@ -224,14 +224,15 @@ def _start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _open(entry: Path, shape: tuple[int, int, int]) -> tuple:
-    """Return pixels, ids, classes and the lines on images that were left out."""
+def _open(entry: Path, source: Source) -> Block:
+    """Return all images of a source, as its cache holds them."""
     facts = json.loads((entry / FACTS).read_bytes())
     pixels = np.load(entry / PIXELS, mmap_mode="r", allow_pickle=False)
-    wanted = (len(facts["ids"]), *shape)
+    wanted = (len(facts["ids"]), *source.shape)
     if pixels.dtype != np.uint8 or pixels.shape != wanted:
         raise ValueError(f"{PIXELS} has the shape {pixels.shape}, not {wanted}")
     classes = None
     if (entry / LABELS).exists():
         classes = np.load(entry / LABELS, allow_pickle=False).tolist()
-    return np.asarray(pixels), facts["ids"], classes, facts["skipped"]
+    pixels, ids, skipped = np.asarray(pixels), facts["ids"], facts["skipped"]
+    return Block(pixels, ids, classes, skipped, source.count)

@@ -12,9 +12,8 @@ from ddpm_keras.data.source import Block
 
 PIXELS, LABELS, FACTS = "pixels.npy", "labels.npy", "images.json"
 JOURNAL = "journal"
-HEADER = (
-    128  # bytes that NumPy writes before pixels of four axes, whatever their number
-)
+# Bytes that NumPy writes before pixels of four axes, whatever their number.
+HEADER = 128
 SECONDS = 10  # between the times at which everything read so far is made safe
 
 

@@ -81,20 +81,14 @@ class FolderSource(Source):
         how = self.shape, self.background
         return functools.partial(_read_files, *names, *how, indices.stop)
 
-    def finish(
-        self,
-        pixels: np.ndarray,
-        ids: list[str],
-        classes: None,
-        skipped: list[str],
-        digests: Path | None = None,
-    ) -> Images:
+    def finish(self, whole: Block, digests: Path | None = None) -> Images:
+        ids, skipped = whole.ids, whole.skipped
         if skipped:
             _skip(self.folder, skipped, self.count, self.skip_bad)
         labels, names = None, ()
         if self.labelled:
             labels, names = number_classes(find_classes(self.folder, ids))
-        return Images(pixels, labels, names, ids, tuple(skipped), digests)
+        return Images(whole.pixels, labels, names, ids, tuple(skipped), digests)
 
 
 def _read_files(

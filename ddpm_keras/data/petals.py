@@ -47,17 +47,10 @@ class PetalSource(Source):
         draw = functools.partial(_draw, self.seed, self.shape)
         return in_order(executor, (functools.partial(draw, some) for some in ranges))
 
-    def finish(
-        self,
-        pixels: np.ndarray,
-        ids: list[str],
-        classes: list[int],
-        skipped: list[str],
-        digests: Path | None = None,
-    ) -> Images:
+    def finish(self, whole: Block, digests: Path | None = None) -> Images:
         # All shapes, also those that a few flowers do not show.
-        labels, names = (classes, tuple(SHAPES)) if self.labelled else (None, ())
-        return Images(pixels, labels, names, ids, digests=digests)
+        labels, names = (whole.classes, tuple(SHAPES)) if self.labelled else (None, ())
+        return Images(whole.pixels, labels, names, whole.ids, digests=digests)
 
 
 def petal_ids(seed: int, indices: range) -> list[str]:

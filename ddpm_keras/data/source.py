@@ -63,15 +63,12 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
-    def finish(
-        self,
-        pixels: np.ndarray,
-        ids: list[str],
-        classes: list[int] | None,
-        skipped: list[str],
-        digests: Path | None = None,
-    ) -> Images:
+    def finish(self, whole: Block, digests: Path | None = None) -> Images:
         """Return the `Images` of all blocks, with labels if they are asked for.
+
+        Args:
+            whole: All blocks as one.
+            digests: As in `Images`.
 
         Raises:
             InputError: When images could not be read or have no class.
@@ -102,7 +99,8 @@ class Source(abc.ABC):
                 classes += block.classes or []
                 skipped += block.skipped
                 progress.update(block.stop)
-        return self.finish(pixels[: len(ids)], ids, classes or None, skipped)
+        pixels = pixels[: len(ids)]
+        return self.finish(Block(pixels, ids, classes or None, skipped, self.count))
 
 
 def block_ranges(first: int, count: int, shape: Sequence[int]) -> Iterator[range]:

@@ -14,8 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import numpy as np
-
 from ddpm_keras.data.classes import number_classes
 from ddpm_keras.data.image_files import fit_image, to_channels
 from ddpm_keras.data.images import Images
@@ -110,16 +108,10 @@ class TfdsSource(Source):
         if stop != self.count:
             raise RunError(self._damage(f"{stop} of {self.count} images are there"))
 
-    def finish(
-        self,
-        pixels: np.ndarray,
-        ids: list[str],
-        classes: list[int] | None,
-        skipped: list[str],
-        digests: Path | None = None,
-    ) -> Images:
+    def finish(self, whole: Block, digests: Path | None = None) -> Images:
         if not self.labelled:
-            return Images(pixels, ids=ids, digests=digests)
+            return Images(whole.pixels, ids=whole.ids, digests=digests)
+        classes = whole.classes
         missing = sum(label < 0 for label in classes)
         if missing:  # TFDS has -1 where a label is not known, as in some test splits
             raise InputError(
@@ -128,7 +120,7 @@ class TfdsSource(Source):
             )
         class_names = self.builder.info.features["label"].names
         labels, names = number_classes(classes, class_names.__getitem__)
-        return Images(pixels, labels, names, ids, digests=digests)
+        return Images(whole.pixels, labels, names, whole.ids, digests=digests)
 
     def _examples(self, first: int) -> Any:
         """Return a `tf.data.Dataset` of pixels, what identifies them, any labels."""
