@@ -59,14 +59,17 @@ def network_to_export(denoiser):
     return keras.Model(inputs, network(network_inputs(network, *inputs)))
 
 
-def describe(denoiser):
+def describe(denoiser, network):
     """Describe what a program must know to sample from a network.
+
+    Args:
+        denoiser: The `Denoiser`.
+        network: What `network_to_export` returns for it.
 
     Returns:
         A dict that can be written as JSON.
     """
-    network, diffusion = network_to_export(denoiser), denoiser.diffusion
-    config = denoiser.config
+    config, diffusion = denoiser.config, denoiser.diffusion
     return {
         "inputs": {tensor.name: CONDITIONS[tensor.name] for tensor in network.inputs},
         "output": f"{diffusion.prediction_type}, float32, in the shape of the images",

@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     denoiser = Denoiser.from_weights(weights, config)
     images = read_training_images(weights)
     network = export.network_to_export(denoiser)
-    about = export.describe(denoiser) | {"weights": fingerprint(denoiser.network)}
+    about = export.describe(denoiser, network)
+    about["weights"] = fingerprint(denoiser.network)
     with written_whole(out) as folder:
         folder.mkdir()
         model = export.make_onnx(network, about | metadata_of(config, images))
