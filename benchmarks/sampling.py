@@ -15,7 +15,7 @@ import time
 from machine import processor
 from peer import PEERS, build_peer, channels_last, frozen, installed, settings
 from train_step import NETWORK
-from turns import Turns, print_table, take_turns
+from turns import Turns, add_turn_flags, print_table, take_turns
 
 EVERY = 20  # steps between two updates, as sample.py has for 1,000 steps
 NETWORKS = {
@@ -127,19 +127,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-images", type=int, default=16, help="default: 16")
     parser.add_argument("--steps", type=int, default=20, help="per turn; default: 20")
-    parser.add_argument("--rounds", type=int, default=7, help="default: 7")
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS)
     )
-    parser.add_argument(
-        "--warm-up",
-        type=float,
-        default=300,
-        metavar="SECONDS",
-        help="for building and compiling; default: 300",
-    )
     parser.add_argument("--network", help=argparse.SUPPRESS)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    add_turn_flags(parser, rounds=7)
     args = parser.parse_args()
     if args.worker:
         sample = sample_theirs if args.worker in PEERS else sample_ours

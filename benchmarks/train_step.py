@@ -14,7 +14,7 @@ import time
 
 from machine import processor
 from peer import PEERS, build_peer, channels_last, installed, settings
-from turns import Turns, print_table, take_turns
+from turns import Turns, add_turn_flags, print_table, take_turns
 
 IMG_SIZE = 32
 NUM_IMAGES = 1024
@@ -89,7 +89,6 @@ def train_theirs(args, turns):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=5, help="per turn; default: 5")
-    parser.add_argument("--rounds", type=int, default=6, help="default: 6")
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
     parser.add_argument(
         "--jit", choices=["auto", "on", "off"], default="auto", help="XLA, for ours"
@@ -97,14 +96,7 @@ def main():
     parser.add_argument(
         "--mixed-precision", default="float32", metavar="POLICY", help="for ours"
     )
-    parser.add_argument(
-        "--warm-up",
-        type=float,
-        default=300,
-        metavar="SECONDS",
-        help="for building and compiling; default: 300",
-    )
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    add_turn_flags(parser, rounds=6)
     args = parser.parse_args()
     if args.worker:
         train = train_theirs if args.worker in PEERS else train_ours

@@ -4,6 +4,7 @@ A benchmark starts itself once for each program, with `--worker NAME`. The proce
 for a line, works for one turn, and prints the seconds that its parts took.
 """
 
+import argparse
 import json
 import os
 import select
@@ -57,6 +58,15 @@ class Turns:
             self.seconds = {}
             if not sys.stdin.readline():
                 sys.exit()
+
+
+def add_turn_flags(parser, rounds):
+    """Add the flags of a benchmark whose programs take turns; `rounds` is a default."""
+    add = parser.add_argument
+    add("--rounds", type=int, default=rounds, help=f"default: {rounds}")
+    text = "for building and compiling; default: 300"
+    add("--warm-up", type=float, default=300, metavar="SECONDS", help=text)
+    add("--worker", help=argparse.SUPPRESS)
 
 
 def take_turns(names, rounds, warm_up, *flags):
