@@ -2,6 +2,16 @@
 
 import numpy as np
 
+# Keys of a network that is built in a moment, for images of 8x8 pixels.
+TINY = dict(
+    img_size=8,
+    first_conv_channels=8,
+    channel_multiplier=[1],
+    has_attention=[False],
+    num_res_blocks=1,
+    norm_groups=4,
+)
+
 
 def save_run(folder, config, seed=0):
     """Save random weights to a folder, as training does; return the network."""

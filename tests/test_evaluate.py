@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from refusal import refusal
 from run_script import run_script
-from saved_run import save_run
+from saved_run import TINY, save_run
 
 from ddpm_keras.cli.real_images import choose_data
 from ddpm_keras.config import Config
@@ -21,12 +21,7 @@ evaluate = partial(run_script, "evaluate")
 CONFIG = Config(
     dataset_name="petals",
     num_images=40,
-    img_size=8,
-    first_conv_channels=8,
-    channel_multiplier=[1],
-    has_attention=[False],
-    num_res_blocks=1,
-    norm_groups=4,
+    **TINY,
     total_timesteps=6,
 )
 QUICK = "--metrics kid --features random:0"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from run_script import run_script
 from safetensors.numpy import save_file
+from saved_run import TINY
 
 from ddpm_keras.backend import BACKEND
 from ddpm_keras.config import Config, load_config
@@ -35,12 +36,7 @@ CONFIG = Config(
     dataset_name="petals",
     class_labels=True,
     class_names=["rose", "lily", "aster"],
-    img_size=8,
-    first_conv_channels=8,
-    channel_multiplier=[1],
-    has_attention=[False],
-    num_res_blocks=1,
-    norm_groups=4,
+    **TINY,
     prediction_type="v_prediction",
     schedule="cosine",
     total_timesteps=100,

@@ -4,19 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from saved_run import TINY
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import ArgumentError, InputError, RunError
 from ddpm_keras.metrics.features import load_extractor
 
-CONFIG = Config(
-    img_size=8,
-    first_conv_channels=8,
-    channel_multiplier=[1],
-    has_attention=[False],
-    num_res_blocks=1,
-    norm_groups=4,
-)
+CONFIG = Config(**TINY)
 
 
 @pytest.fixture(scope="module")
