@@ -30,7 +30,6 @@ Main = Callable[[Sequence[str] | None], int | None]
 # What to install for each backend of Keras.
 BACKENDS = {"tensorflow": "tensorflow", "jax": "ddpm_keras[jax]", "torch": "torch"}
 
-
 # What other programs call our flags.
 OTHER_NAMES = {
     "--lr": ["--learning_rate"],
