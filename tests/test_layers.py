@@ -15,6 +15,7 @@ from ddpm_keras.networks.layers import (
     SpaceToDepth,
     TimeEmbedding,
 )
+from ddpm_keras.networks.upsampling import UpsampledConv
 
 
 def to_float32(tensor):
@@ -280,9 +281,27 @@ def test_patches_are_blocks_of_pixels(size):
     np.testing.assert_array_equal(to_float32(DepthToSpace(size)(found)), x)
 
 
+def test_upsampled_conv_is_upsampling_and_a_convolution(randomise):
+    x = normal(2, 3, 5, 4)  # not square, and odd, so that every border shows
+    layer = UpsampledConv(6)
+    assert layer.compute_output_shape(x.shape) == layer(x).shape == (2, 6, 10, 6)
+    randomise(layer)
+    conv = keras.layers.Conv2D(6, 3, padding="same")
+    upsampled = keras.layers.UpSampling2D(2)(x)
+    conv.build(upsampled.shape)
+    assert [w.path.split("/")[1:] for w in layer.weights] == [
+        w.path.split("/")[1:] for w in conv.weights
+    ]
+    conv.set_weights(layer.get_weights())
+    np.testing.assert_allclose(
+        to_float32(layer(x)), to_float32(conv(upsampled)), atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     "cls, arguments",
     [
+        (UpsampledConv, dict(filters=4)),
         (LabelEmbedding, dict(num_classes=501, dim=4)),
         (SpaceToDepth, dict(size=2)),
         (DepthToSpace, dict(size=2)),

@@ -25,6 +25,7 @@ from ddpm_keras.networks.unet_arguments import (
     height_and_width,
 )
 from ddpm_keras.networks.unet_size import unet_size
+from ddpm_keras.networks.upsampling import UpsampledConv
 
 # What training keeps of attention's float32 weights: them, their scores, gradients.
 ATTENTION_COPIES = 6
@@ -210,9 +211,19 @@ def _go_up(x, skips, levels, num_blocks, block, interpolation):
             x = layers.Concatenate(name=f"up_{level}_{i}_skip")([x, skips.pop()])
             x = block(x, width, attend, f"up_{level}_{i}")
         if level != 0:
-            x = layers.UpSampling2D(
-                2, interpolation=interpolation, name=f"up_{level}_upsample"
-            )(x)
-            x = _conv(width, name=f"up_{level}_conv")(x)
+            x = _upsample(x, width, interpolation, f"up_{level}")
     assert not skips, "every skip connection must be used"
     return x
+
+
+def _upsample(x, width, interpolation, name):
+    """Double height and width, then convolve."""
+    if interpolation == "nearest":
+        conv = UpsampledConv(
+            width, kernel_initializer=kernel_init(), name=f"{name}_conv"
+        )
+        return conv(x)
+    upsample = layers.UpSampling2D(
+        2, interpolation=interpolation, name=f"{name}_upsample"
+    )
+    return _conv(width, name=f"{name}_conv")(upsample(x))
