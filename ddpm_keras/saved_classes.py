@@ -21,6 +21,7 @@ HOME = {
     "GroupNormalization": "networks.layers",
     "AttentionBlock": "networks.layers",
     "ResidualBlock": "networks.layers",
+    "UpsampledConv": "networks.upsampling",
     "Adam": "optimizers",
     "Nadam": "optimizers",
     "SkipNonFinite": "optimizers",

@@ -3,6 +3,8 @@
 import keras
 from keras import layers, ops
 
+from ddpm_keras.backend import has_fast_transposed_convolution
+
 
 @keras.saving.register_keras_serializable("ddpm_keras")
 class UpsampledConv(layers.Conv2D):
@@ -11,7 +13,8 @@ class UpsampledConv(layers.Conv2D):
     Where pixels are repeated, neighbouring weights of the kernel meet the same number
     and may be added up first: both together are a transposed convolution of stride 2
     whose 4x4 kernel holds these sums, for 4/9 of the multiplications. The weights are
-    those of a `Conv2D` of size 3.
+    those of a `Conv2D` of size 3. On JAX, whose transposed convolutions are slow, it
+    does first one, then the other.
 
     Args:
         filters: Number of output channels.
@@ -28,6 +31,10 @@ class UpsampledConv(layers.Conv2D):
         super().__init__(filters, **{"kernel_size": 3, "padding": "same"} | kwargs)
 
     def convolution_op(self, inputs, kernel):
+        if not has_fast_transposed_convolution():
+            for axis in (1, 2):
+                inputs = ops.repeat(inputs, 2, axis=axis)
+            return super().convolution_op(inputs, kernel)
         # Along each axis, an input pixel reaches four output pixels: the outer ones by
         # one weight from one of its two copies, the inner ones by two, from both.
         kernel = ops.convert_to_tensor(kernel)
