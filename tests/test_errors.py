@@ -1,11 +1,12 @@
 """How a command ends: its exit status, its line on stderr; errors with keys."""
 
+import importlib
 import sys
 import warnings
 
 import pytest
 
-from ddpm_keras.cli.command import command
+from ddpm_keras.cli.command import command, hidden
 from ddpm_keras.errors import ArgumentError, InputError, RunError, warn
 
 MEMORY = (
@@ -97,3 +98,12 @@ def test_argument_error_carries_its_keys():
     error = ArgumentError("They must fit.", width=3, groups=[2])
     assert error.keys == ("width", "groups")
     assert str(error) == "They must fit. Received: width=3, groups=[2]"
+
+
+def test_packages_that_no_command_uses_are_not_loaded_with_keras(monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with hidden(["colorsys", "json"]):
+        with pytest.raises(ImportError):
+            importlib.import_module("colorsys")
+        importlib.import_module("json")  # loaded before
+    importlib.import_module("colorsys")

@@ -1,12 +1,13 @@
 """Parsing of flags, and one-line errors with an exit status, for every command."""
 
 import argparse
+import contextlib
 import functools
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from ddpm_keras.cli.interrupts import handling_interrupts
@@ -29,6 +30,10 @@ Main = Callable[[Sequence[str] | None], int | None]
 
 # What to install for each backend of Keras.
 BACKENDS = {"tensorflow": "tensorflow", "jax": "ddpm_keras[jax]", "torch": "torch"}
+
+# Keras loads these where they happen to be installed, for what no command uses; that
+# can take longer than Keras itself.
+UNUSED = ("IPython", "matplotlib", "sklearn")
 
 # What other programs call our flags.
 OTHER_NAMES = {
@@ -154,6 +159,18 @@ def command(main: Main) -> Callable[[Sequence[str] | None], int]:
     return run
 
 
+@contextlib.contextmanager
+def hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Let packages that are not loaded yet seem not to be installed."""
+    names = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(names))
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
 def import_keras() -> None:
     """Import Keras, which takes seconds: check the flags before.
 
@@ -166,7 +183,7 @@ def import_keras() -> None:
     if name and name not in BACKENDS:
         raise InputError(f"KERAS_BACKEND: {unknown(name, BACKENDS)}")
     try:
-        with silent_libraries():
+        with silent_libraries(), hidden(UNUSED):
             import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         place = f"KERAS_BACKEND={name}" if name else "keras"
