@@ -21,6 +21,9 @@ from train_step import NETWORK, NUM_IMAGES
 
 def work(started, batch_size):
     """Take the first step, and print its seconds and number of traces as JSON."""
+    from ddpm_keras.cli.command import import_keras
+
+    import_keras()  # as the commands do
     import keras
     import numpy as np
 
