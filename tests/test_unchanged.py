@@ -2,7 +2,8 @@
 
 The files in `golden/before_0_2_0` were written by 0.1.0. On the processor and versions
 named in `recipe.json` every bit must be the same; elsewhere other kernels round
-otherwise, and the numbers must agree to a tolerance.
+otherwise, and the numbers must agree to a tolerance. So they must where upsampling and
+the convolution behind it became one layer, which adds in another order.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from run_script import run_script
 from safetensors.numpy import load_file
 
 from ddpm_keras import make_batches
-from ddpm_keras.backend import count_cores
+from ddpm_keras.backend import count_cores, has_fast_transposed_convolution
 from ddpm_keras.config import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.runs.build import build_model
@@ -54,7 +55,8 @@ def recipe():
 @pytest.fixture(scope="module")
 def exact(recipe):
     """Whether this machine computes bit for bit what the recorded one did."""
-    return recipe["machine"] == this_machine()
+    same_sums = not has_fast_transposed_convolution()
+    return same_sums and recipe["machine"] == this_machine()
 
 
 @pytest.mark.parametrize("steps", [3, pytest.param(20, marks=pytest.mark.slow)])
