@@ -29,10 +29,10 @@ class DiffusionModel(StepModel):
     if the network takes labels. Every evaluation uses the same noise, so that
     validation losses can be compared.
 
-    The averaged network is at first as it was initialised, and stays near that for
-    about 1 / (1 - `ema`) steps: hundreds, in which `val_loss` hardly moves from 1 while
-    `loss` falls. Let `EarlyStopping` wait, by its `start_from_epoch`, or let the
-    average follow sooner, by `ema_warmup_power=0.75` or a smaller `ema`.
+    The averaged network is at first as it was initialised. Without `ema_warmup_power`,
+    as in the recipe, it stays near that for about 1 / (1 - `ema`) steps: hundreds, in
+    which `val_loss` hardly moves from 1 while `loss` falls. Then let `EarlyStopping`
+    wait, by its `start_from_epoch`.
 
     Args:
         network: A `keras.Model` over `[image_input, time_input]`, and `label_input` and
@@ -48,8 +48,8 @@ class DiffusionModel(StepModel):
             above 0, for the gradients; the loss that is logged is not weighted, so that
             it compares with other runs and with the validation loss. Default: none.
         ema_warmup_power: The decay after k steps is at most 1 - (1 + k)^-power, so that
-            the average soon forgets the initial weights. Default: no warm-up, as in the
-            recipe.
+            the average soon forgets the initial weights. `None` for no warm-up, which
+            is the recipe.
         augment: Probability of each change of `augmentation.augment` in training. The
             network must take `augment_input`.
         label_dropout: Share of the labels replaced by "no label" in training, so that
@@ -94,7 +94,7 @@ class DiffusionModel(StepModel):
         ema=0.999,
         seed=None,
         snr_gamma=None,
-        ema_warmup_power=None,
+        ema_warmup_power=0.75,
         augment=0.0,
         label_dropout=0.1,
         image_shape=None,
@@ -326,7 +326,8 @@ class DiffusionModel(StepModel):
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("network", "diffusion")
         }
-        return cls(**{**config, **parts})
+        # Models that 0.1.0 saved have no such entry, and trained without it.
+        return cls(**{"ema_warmup_power": None, **config, **parts})
 
 
 def _check_inputs(inputs):

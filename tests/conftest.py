@@ -102,7 +102,9 @@ def model():
     noise = keras.layers.Conv2D(3, 3, padding="same")(image + scale)
     network = keras.Model([image, time], noise)
     diffusion = GaussianDiffusion(timesteps=10)
-    return DiffusionModel(network, None, diffusion, ema=0.9, seed=0)
+    return DiffusionModel(
+        network, None, diffusion, ema=0.9, seed=0, ema_warmup_power=None
+    )
 
 
 @pytest.fixture

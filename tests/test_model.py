@@ -51,7 +51,7 @@ def make_model(make_network):
     """A function that makes a small model and compiles it."""
 
     def make(cls=DiffusionModel, loss="mse", optimizer="adam", **options):
-        options = {"ema": 0.9, "seed": 0} | options
+        options = {"ema": 0.9, "seed": 0, "ema_warmup_power": None} | options
         model = cls(make_network(), None, GaussianDiffusion(timesteps=20), **options)
         model.compile(loss=loss, optimizer=optimizer, jit_compile=JIT)
         return model
@@ -96,7 +96,9 @@ def test_five_steps_match_keras2(golden, numbered):
     )
     network.set_weights(numbered(keras2, "start"))
     ema = float(keras2["ema"])
-    model = GivenNoise(network, None, GaussianDiffusion(), ema=ema)
+    model = GivenNoise(
+        network, None, GaussianDiffusion(), ema=ema, ema_warmup_power=None
+    )
     optimizer = keras.optimizers.Adam(float(keras2["learning_rate"]))
     model.compile(loss="mean_squared_error", optimizer=optimizer, jit_compile=JIT)
 
@@ -307,7 +309,7 @@ def test_xla_trains(make_tiny_unet, images, set_policy, policy, unet):
     """XLA refuses whatever would leave the device in the middle of a step."""
     set_policy(policy)
     network = make_tiny_unet() if unet else small_network()
-    model = DiffusionModel(network, ema=0.5)
+    model = DiffusionModel(network, ema=0.5, ema_warmup_power=None)
     model.compile(loss="mse", optimizer="adam", jit_compile=True)
     before = network.get_weights()
     assert np.isfinite(train(model, (images[0],)))
@@ -357,6 +359,12 @@ def test_unet_survives_saving_in_a_model(make_tiny_unet, randomise, tmp_path):
             ops.convert_to_numpy(model([x, t], training=training)),
         )
     assert loaded.ema_network.trainable is False
+
+
+def test_models_of_0_1_0_go_on_without_warm_up(make_network):
+    config = DiffusionModel(make_network()).get_config()
+    assert config.pop("ema_warmup_power") == 0.75
+    assert DiffusionModel.from_config(config).ema_warmup_power is None
 
 
 def test_generate_images_samples_the_average(make_model, make_network):

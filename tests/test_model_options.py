@@ -97,7 +97,7 @@ def test_sample_weights_are_of_images(images, gamma):
 
 def test_average_warms_up(images):
     """The decays are 0.405, 0.561, then 0.6 instead of 0.646."""
-    model = make_model(ema=0.6, ema_warmup_power=0.75)
+    model = make_model(ema=0.6)  # with the default, a power of 0.75
     model.optimizer.learning_rate = 0.1
     average = model.ema_network.get_weights()[0].item()
     averages, plain = [average], average
