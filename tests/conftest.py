@@ -110,7 +110,8 @@ def model():
 @pytest.fixture
 def usual_signals():
     """Signals as in a terminal: in the background or under nohup some are ignored."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    usual = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    usual[signal.SIGINT] = signal.default_int_handler
     before = {number: signal.signal(number, usual[number]) for number in usual}
     yield
     for number, handler in before.items():

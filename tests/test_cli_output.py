@@ -95,33 +95,39 @@ def test_letters_that_a_terminal_lacks_are_escaped():
 # Interrupts.
 
 
-def test_interrupt_that_a_module_turns_into_another_error_is_silent(capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_that_a_module_turns_into_another_error_is_silent(
+    capsys, usual_signals, number
+):
     def load(argv):
         try:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         except KeyboardInterrupt as error:
             raise ImportError("initialization failed") from error
 
-    assert command(load)([]) == 130
+    assert command(load)([]) == 128 + number
     assert capsys.readouterr() == ("", "")
 
 
-def test_interrupt_while_a_command_loads_ends_it_at_once(monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_while_a_command_loads_ends_it_at_once(
+    monkeypatch, usual_signals, number
+):
     class Ended(BaseException):
         pass
 
     def end(status):
-        assert status == 130
+        assert status == 128 + number
         raise Ended
 
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(
-        importlib, "import_module", lambda name: signal.raise_signal(signal.SIGINT)
+        importlib, "import_module", lambda name: signal.raise_signal(number)
     )
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.raises(Ended):
         start.train()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 # Backends.

@@ -174,10 +174,12 @@ def test_interrupt_before_the_first_step_leaves_nothing(start, monkeypatch):
         raise_after(patch, SampleGrid, "on_train_begin", 1, trouble)
         output, _ = start(status=130)
     assert "resume" not in output and not folder.exists()
-    with monkeypatch.context() as patch:  # before `fit`, where Python's own way works
-        raise_after(patch, DiffusionModel, "compile", 1, trouble)
-        assert start(status=130)[1] == ""
-    assert not folder.exists()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with monkeypatch.context() as patch:  # before `fit`, as while Keras loads
+            trouble = lambda: signal.raise_signal(number)  # noqa: B023,E731
+            raise_after(patch, DiffusionModel, "compile", 1, trouble)
+            assert start(status=128 + number)[1] == ""
+        assert not folder.exists()
 
 
 def test_output_on_a_full_disk_stops_nothing(start, ended, monkeypatch, capfd):

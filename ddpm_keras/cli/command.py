@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -124,9 +125,9 @@ def command(main: Main) -> Callable[[Sequence[str] | None], int]:
     """Decorate a `main` so that it returns an exit status.
 
     `InputError` (2), `RunError`, `OSError` and a lack of memory (1) print one line on
-    stderr, after the traceback of the error with `--debug`. Ctrl-C (130) prints
-    nothing. Any other exception is a bug and propagates. Output that fails stops
-    nothing.
+    stderr, after the traceback of the error with `--debug`. Ctrl-C (130), SIGTERM (143)
+    and SIGHUP (129) print nothing. Any other exception is a bug and propagates. Output
+    that fails stops nothing.
     """
 
     @functools.wraps(main)
@@ -143,7 +144,7 @@ def command(main: Main) -> Callable[[Sequence[str] | None], int]:
             except BaseException as error:
                 # A module that is being loaded may turn Ctrl-C into any other error.
                 if interrupts or isinstance(error, KeyboardInterrupt):
-                    return 130
+                    return 128 + (interrupts or [signal.SIGINT])[0]
                 if isinstance(error, (InputError, RunError, OSError)):
                     message = str(error)
                 elif is_out_of_memory(error):

@@ -10,7 +10,7 @@ from ddpm_keras.cli.interrupts import handling_interrupts
 def start(name: str) -> int:
     """Run the command of a module in this folder with the process' arguments."""
     # Nothing has begun yet, and a traceback out of an import would say nothing.
-    with handling_interrupts(lambda *_: os._exit(130)):
+    with handling_interrupts(lambda number, _: os._exit(128 + number)):
         main = importlib.import_module(f"ddpm_keras.cli.{name}").main
     return main()
 
