@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_keras.data.images import Images
 from ddpm_keras.data.pixels import make_grid
 from ddpm_keras.runs import grids
 from ddpm_keras.runs.grids import SampleGrid
@@ -86,6 +87,18 @@ def test_options_and_seed_are_the_same_each_time(tmp_path):
     options = {"num_images": 2, "seed": 5, "sampler": "ddim", "steps": 7}
     run(SampleGrid(tmp_path, every=1, **options), model, 2)
     assert model.asked == [{**options, "verbose": 0}] * 2
+
+
+def test_real_images_take_the_places_of_their_class(tmp_path):
+    values = np.arange(6, dtype="uint8")
+    pixels = np.tile(values[:, None, None, None], (1, 4, 4, 3))
+    images = Images(pixels, labels=[0, 0, 0, 1, 2, 2], names=("a", "b", "c"))
+    grid = SampleGrid(tmp_path, num_images=6, class_names=images.names)
+    shown = grid.real_grid(images)[4::6, -14:][:, 4::6, 0]  # 4 wide, 2 between
+    assert set(shown[0]) < {0, 1, 2} and set(shown[2]) == {4, 5}
+    assert list(shown[1]) == [3, 255]  # there is no second one
+    shown = SampleGrid(tmp_path, num_images=4).real_grid(images)[4::6, 4::6, 0]
+    assert len(set(shown.flat)) == 4 and shown.max() < 6
 
 
 def test_same_weights_give_the_same_bytes_and_others_do_not(tmp_path, model):

@@ -145,6 +145,7 @@ def test_runs_started_at_once_share_no_folder():
 LEFTOVERS = [
     *(".config.yaml.4711.tmp", ".log.csv.k3_2abcd.tmp", ".loss.png.1.tmp"),
     *(".best.safetensors.a.tmp", ".weights.safetensors.a.tmp", ".report.html.a.tmp"),
+    *(".run.json.a.tmp", ".training.png.a.tmp"),
     *("samples/.epoch-0010.png.a.tmp", "checkpoints/.step-00000007.tmp"),
 ]
 MINE = [

@@ -1,10 +1,11 @@
 """A run on one page; the page is read back as a browser would."""
 
+import base64
+import io
 import json
 import os
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import keras
 import numpy as np
@@ -12,28 +13,35 @@ import pytest
 from PIL import Image
 
 from ddpm_keras.config import Config
+from ddpm_keras.data.images import Images
 from ddpm_keras.data.pixels import save_png
 from ddpm_keras.errors import InputError
 from ddpm_keras.runs import report
 from ddpm_keras.runs.grids import SampleGrid
 from ddpm_keras.runs.log import read_log, save_curves
-from ddpm_keras.runs.report import MOST_GRIDS, Report, write_report
+from ddpm_keras.runs.page import MOST_BYTES
+from ddpm_keras.runs.record import Record
+from ddpm_keras.runs.report import Report, write_report
+from ddpm_keras.runs.sections import MOST_GRIDS
 
 VOID = {"meta", "img"}  # elements that have no end
 
 
 class Page(HTMLParser):
-    """The text, links and tables of a page; asserts that every element is closed."""
+    """The text, pictures and tables of a page; asserts that every element is closed."""
 
     def __init__(self, path):
         super().__init__()
         self.text, self.links, self.tags, self.rows, self.open = "", [], [], [], []
+        self.pictures = {}  # by the text for those who do not see them
         self.feed(path.read_text(encoding="utf-8"))
         assert not self.open
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag == "img":
+            self.pictures[dict(attributes)["alt"]] = picture_of(self.links[-1])
         if tag not in VOID:
             self.open.append(tag)
         if tag == "tr":
@@ -49,6 +57,13 @@ class Page(HTMLParser):
             self.text += data
         if {"th", "td"} & set(self.open):
             self.rows[-1][-1] += data
+
+
+def picture_of(link):
+    """The picture that a link holds, as bytes."""
+    start, _, content = link.partition(";base64,")
+    assert start.startswith("data:image/")
+    return base64.b64decode(content)
 
 
 @pytest.fixture
@@ -72,12 +87,13 @@ def run_folder(tmp_path):
     return make
 
 
+IMAGES = Images(np.zeros((40, 4, 4, 3), "uint8"))
 LOG = "epoch,loss,val_loss\n0,0.5,0.6\n1,0.25,0.2\n2,0.125,0.3\n"
 RESULT = {"value": 0.0123, "error": 0.001, "reference": None, "reference_error": None}
 METRICS = {
     "results": {"kid": RESULT, "fid": RESULT | {"error": None, "reference": 5.0}},
     "warnings": ["too few <images>"],
-    "protocol": {"seed": 7},
+    "protocol": {"seed": 7, "extractor": "random:0"},
 }
 
 
@@ -156,12 +172,13 @@ def test_page_of_a_run(run_folder):
     assert write_report(folder) == folder / "report.html"
     page = Page(folder / "report.html")
     assert ["epochs", "3 of 10"] in page.rows
-    assert ["loss", "0.125"] in page.rows
-    assert ["least val_loss", "0.2, in epoch 2"] in page.rows
+    assert ["loss ↓", "0.125"] in page.rows
+    assert ["least val_loss ↓", "0.2, in epoch 2"] in page.rows
     assert ["img_size", "32", "64"] in page.rows
     assert ["num_epochs", "10", "800"] in page.rows
-    assert ["kid", "0.0123 ± 0.001", ""] in page.rows
-    assert ["fid", "0.0123", "5"] in page.rows
+    assert ["kid ↓", "0.0123 ± 0.001", ""] in page.rows
+    assert ["fid ↓", "0.0123", "5"] in page.rows
+    assert "Features: random:0." in page.text
     assert "Warning: too few <images>" in page.text
     assert '"seed": 7' in page.text
     assert Config(img_size=32, num_epochs=10).to_yaml() in page.text
@@ -169,16 +186,91 @@ def test_page_of_a_run(run_folder):
 
 def test_page_stands_on_its_own(run_folder):
     folder = run_folder(LOG, [1, 10], json.dumps(METRICS))
-    save_png(folder / "evaluation" / "closest pairs.png", np.zeros((4, 4), "uint8"))
+    save_png(folder / "evaluation" / "closest_pairs.png", np.zeros((4, 4), "uint8"))
+    save_png(folder / "training.png", np.zeros((6, 6), "uint8"))
     page = Page(write_report(folder))
-    assert "script" not in page.tags and "link" not in page.tags
-    assert "loss.png" in page.links
-    assert "evaluation/closest%20pairs.png" in page.links
-    for link in page.links:
-        parts = urlsplit(link)
-        assert not parts.scheme and not parts.netloc and not link.startswith("/")
-        with Image.open(folder / unquote(link)) as image:
-            image.verify()
+    assert not {"script", "link", "a"} & set(page.tags)
+    files = {
+        "Curves over the epochs: loss, val_loss": "loss.png",
+        "samples of epoch 10": "samples/epoch-0010.png",
+        "training images": "training.png",
+        "epoch 1": "samples/epoch-0001.png",
+        "closest pairs": "evaluation/closest_pairs.png",
+    }
+    assert page.pictures == {k: (folder / v).read_bytes() for k, v in files.items()}
+
+
+def test_large_pictures_are_made_smaller(run_folder):
+    folder = run_folder(grids=[1])
+    noise = np.random.default_rng(0).integers(0, 256, (1300, 650, 3), "uint8")
+    save_png(folder / "samples" / "epoch-0001.png", noise)
+    [content] = Page(write_report(folder)).pictures.values()
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "WEBP" and image.size == (600, 1200)
+    before = (folder / "samples" / "epoch-0001.png").stat().st_size
+    assert MOST_BYTES < len(content) < before / 3
+
+
+def test_picture_that_is_cut_short_is_named(run_folder):
+    folder = run_folder(grids=[1, 2])
+    path = folder / "samples" / "epoch-0001.png"
+    path.write_bytes(path.read_bytes()[:50])
+    page = Page(write_report(folder))
+    assert list(page.pictures) == ["samples of epoch 2"]
+    assert "epoch 1: epoch-0001.png cannot be read" in page.text
+
+
+def test_steps_times_and_versions(run_folder):
+    folder = run_folder(LOG, num_epochs=10, batch_size=32)
+    record = Record(100, 3, {"keras": "3.0"}, {1: 90.0, 2: 30.0, 3: 30.0})
+    record.write(folder)
+    rows = dict(Page(write_report(folder)).rows[:10])
+    assert rows["training images"] == "100"
+    assert rows["steps"] == "9 of 30"
+    assert rows["duration"] == "2 min 30 s"
+    assert rows["seconds per epoch"] == "50.0"
+    assert rows["left at this pace"] == "5 min 50 s"
+    assert rows["versions"] == "keras 3.0"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": "?"}', "[" * 100_000])
+def test_damaged_record_is_left_out(run_folder, text):
+    folder = run_folder(LOG)
+    (folder / "run.json").write_text(text)
+    assert "steps" not in dict(row[:2] for row in Page(write_report(folder)).rows)
+    assert Record.begin(folder, 8, 2).seconds == {}
+
+
+def test_epochs_that_run_again_are_timed_anew(tmp_path):
+    """Of an epoch that was resumed, the steps that were left count for all."""
+    Record(8, 4, {}, {1: 1.0, 2: 2.0, 3: 3.0}).write(tmp_path)
+    record = Record.begin(tmp_path, 8, 4)
+    record.add(2, 1, 2.5)
+    assert record.seconds == {1: 1.0, 2: 10.0}
+    assert {"ddpm_keras", "Python", "keras"} < set(record.versions)
+
+
+@pytest.mark.parametrize(
+    "num_samples, text",
+    [(4, "A row for each class: red, <b>."), (3, "In reading order: red, red, <b>.")],
+)
+def test_classes_of_the_grids_are_named(run_folder, num_samples, text):
+    names = ["red", "<b>"]
+    config = {"class_labels": True, "class_names": names, "num_samples": num_samples}
+    page = Page(write_report(run_folder(LOG, [1], **config)))
+    assert text in page.text
+    assert f"samples of epoch 1. {text.rstrip('.')}" in page.pictures
+    asked = "--labels 'red,<b>' --guidance-scale 2 --out kinds.png"
+    assert asked in page.text
+
+
+def test_commands_go_on_from_the_run(run_folder):
+    folder = run_folder(LOG, num_epochs=3)
+    assert "--resume" not in Page(write_report(folder)).text  # it has ended
+    (folder / "config.yaml").write_text(Config(num_epochs=4).to_yaml())
+    text = Page(write_report(folder)).text
+    assert f"ddpm-train --run-dir {folder} --resume" in text
+    assert f"ddpm-evaluate --weights {folder} --out {folder}/evaluation" in text
 
 
 def test_page_of_a_run_that_has_only_begun(run_folder):
@@ -203,15 +295,15 @@ def test_nothing_in_a_configuration_is_taken_for_html(run_folder):
 def test_many_grids_are_thinned_out_from_the_first_to_the_last(run_folder):
     grids = [10 * k for k in range(1, 81)]
     page = Page(write_report(run_folder(grids=grids)))
-    shown = [int(link[14:18]) for link in page.links[::2]]
-    assert shown == [10, 20, 30, 50, 70, 110, 160, 240, 360, 540, 800]
-    assert f"{len(shown)} of 80 grids" in page.text
+    last, *before = [int(text.rpartition(" ")[2]) for text in page.pictures]
+    assert last == 800 and before == [10, 20, 30, 50, 70, 110, 160, 240, 360, 540]
+    assert "10 of 79 grids" in page.text
 
 
 def test_few_grids_are_all_shown(run_folder):
     page = Page(write_report(run_folder(grids=range(1, MOST_GRIDS + 1))))
-    assert len(page.links) == 2 * MOST_GRIDS
-    assert "12 of 12 grids" in page.text
+    assert len(page.pictures) == MOST_GRIDS
+    assert "11 of 11 grids" in page.text
 
 
 @pytest.mark.parametrize(
@@ -235,7 +327,7 @@ def test_paths_that_are_not_utf_8_and_formulas_are_shown(run_folder, tmp_path):
     folder = folder.rename(folder.with_name("run\udcff"))
     page = Page(write_report(folder))
     assert r"run\udcff" in page.text
-    assert "evaluation/a%FF.png" in page.links
+    assert r"a\udcff" in page.pictures
 
 
 def test_folder_that_is_no_run(tmp_path):
@@ -256,6 +348,8 @@ def train(callback, grids, log, epochs, first=0):
             file.write(f"{epoch},{1 / (1 + epoch)}\n")
         if grids.every and (epoch + 1) % grids.every == 0:
             save_png(grids.path(epoch + 1), np.zeros((4, 4, 3), "uint8"))
+        callback.on_epoch_begin(epoch)
+        callback.on_train_batch_end(0)
         callback.on_epoch_end(epoch, {})
         yield epoch + 1
     callback.on_train_end()
@@ -266,7 +360,7 @@ def test_page_follows_the_grids_and_the_end(run_folder, every, written):
     folder = run_folder(log="epoch,loss\n", num_epochs=5)
     grids = SampleGrid(folder / "samples", every=every)
     seen = []
-    for _ in train(Report(folder, grids), grids, folder / "log.csv", epochs=5):
+    for _ in train(Report(folder, grids, IMAGES), grids, folder / "log.csv", epochs=5):
         seen.append(shown_epochs(folder))
     seen.append(shown_epochs(folder))
     assert sorted(set(seen) - {None}) == written
@@ -306,7 +400,9 @@ def test_full_disk_is_a_warning(run_folder, monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    assert list(train(Report(folder, grids), grids, folder / "log.csv", 1)) == [1]
+    assert list(train(Report(folder, grids, IMAGES), grids, folder / "log.csv", 1)) == [
+        1
+    ]
     assert capsys.readouterr().err.startswith(f"warning: {folder}/report.html: [Errno")
 
 
@@ -318,7 +414,11 @@ def test_any_exception_of_the_report_is_one_warning(run_folder, monkeypatch, cap
         raise OverflowError("too large")
 
     monkeypatch.setattr(report, "save_curves", fails)
-    assert list(train(Report(folder, grids), grids, folder / "log.csv", 3)) == [1, 2, 3]
+    assert list(train(Report(folder, grids, IMAGES), grids, folder / "log.csv", 3)) == [
+        1,
+        2,
+        3,
+    ]
     assert capsys.readouterr().err == (
         f"warning: {folder}/report.html: too large; training goes on\n"
     )
@@ -327,13 +427,13 @@ def test_any_exception_of_the_report_is_one_warning(run_folder, monkeypatch, cap
 def test_configuration_spoilt_in_training_is_a_warning(run_folder, capsys):
     folder = run_folder(log=LOG)
     grids = SampleGrid(folder / "samples", every=1)
-    for epoch in train(Report(folder, grids), grids, folder / "log.csv", 2):
+    for epoch in train(Report(folder, grids, IMAGES), grids, folder / "log.csv", 2):
         (folder / "config.yaml").write_text("seed: x\n")
     assert epoch == 2
     assert capsys.readouterr().err.startswith(f"warning: {folder}/report.html: ")
 
 
 def test_callback_refuses_a_folder_without_a_run_before_training(tmp_path):
-    callback = Report(tmp_path, SampleGrid(tmp_path / "samples"))
+    callback = Report(tmp_path, SampleGrid(tmp_path / "samples"), IMAGES)
     with pytest.raises(InputError, match="holds no config.yaml"):
         callback.on_train_begin()

@@ -80,7 +80,8 @@ def test_run_folder_is_numbered_and_holds_all(trained):
     run, _ = trained
     assert names(run) == [
         *(".lock", "best.safetensors", "checkpoints", "config.yaml", "log.csv"),
-        *("loss.png", "report.html", "samples", "weights.safetensors"),
+        *("loss.png", "report.html", "run.json", "samples", "training.png"),
+        "weights.safetensors",
     ]
     assert names(run / "checkpoints") == ["step-00000006"]
     assert names(run / "samples") == ["epoch-0002.png"]

@@ -29,6 +29,19 @@ class Result:
     reference_error: float | None = None
 
 
+# Of the first words of results; `closer` and `copies` should be as the reference.
+BETTER = {
+    **dict.fromkeys(("kid", "fid", "bpd"), "lower"),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), "higher"),
+    "label": "higher",
+}
+
+
+def better(name):
+    """Say which values of a result are better: lower, higher, or None for neither."""
+    return BETTER.get(name.partition(" ")[0])
+
+
 def with_error(value, error):
     """Format a number and its standard error; either may be `None`."""
     if value is None:

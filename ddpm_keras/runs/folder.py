@@ -13,7 +13,8 @@ from ddpm_keras.files import written_whole
 CONFIG = "config.yaml"
 # What `written_whole` and `runs.checkpoint` leave when they are killed.
 LEFTOVER = re.compile(
-    r"\.(config\.yaml|log\.csv|loss\.png|report\.html|skipped_images\.txt"
+    r"\.(config\.yaml|log\.csv|run\.json|loss\.png|training\.png|report\.html"
+    r"|skipped_images\.txt"
     r"|(weights|best)\.safetensors|epoch-\d+\.png)\.\w+\.tmp|\.step-\d{8,}\.tmp"
 )
 

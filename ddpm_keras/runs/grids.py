@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from ddpm_keras.data.pixels import make_grid, name_rows, save_png
 from ddpm_keras.errors import short, warn
@@ -54,6 +55,29 @@ class SampleGrid(keras.callbacks.Callback):
         """Return the path of the grid after `epoch` epochs."""
         return self.folder / f"epoch-{epoch:04d}.png"
 
+    def real_grid(self, images):
+        """Arrange real images as the samples are, each of the class of its place.
+
+        Args:
+            images: `Images`; where they have no more of a class, places stay white.
+
+        Returns:
+            A uint8 array, as `data.pixels.make_grid` returns it.
+        """
+        order = np.random.default_rng(self.options["seed"]).permutation(len(images))
+        labels = self.options.get("labels")
+        if labels is None:
+            return self._arrange(images.pixels[order[: self.options["num_images"]]])
+        of_class = {k: iter(order[images.labels[order] == k]) for k in set(labels)}
+        blank = np.full(images.pixels.shape[1:], 255, "uint8")
+        places = [next(of_class[label], None) for label in labels]
+        pixels = [blank if k is None else images.pixels[k] for k in places]
+        return self._arrange(np.stack(pixels))
+
+    def _arrange(self, images):
+        grid = make_grid(images, self.num_cols)
+        return name_rows(grid, self.rows) if self.rows else grid
+
     def on_train_begin(self, logs=None):
         if not self.epochs_done or not self.every:
             return
@@ -72,9 +96,7 @@ class SampleGrid(keras.callbacks.Callback):
             return
         path = self.path(epoch + 1)
         images = self.model.generate_images(**self.options, verbose=0)
-        grid = make_grid(images, self.num_cols)
-        if self.rows:
-            grid = name_rows(grid, self.rows)
+        grid = self._arrange(images)
         with self._attempts.attempt(path):
             save_png(path, grid)
         if "ipykernel" in sys.modules and path.exists():

@@ -144,7 +144,7 @@ def save_curves(
     panels = [losses] if losses else []
     panels += [[name] for name in curves if name not in LOSSES]
     # pyplot would load a backend and keep every figure.
-    figure = Figure(figsize=(8, 3.2 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(6, 2.8 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, names in zip(grid, panels, strict=True):
         for name in names:
@@ -154,17 +154,21 @@ def save_curves(
             axes.plot(epochs[known], curves[name][known], marker=marker, label=label)
         values = np.concatenate([curves[name] for name in names])
         values = values[np.isfinite(values)]
-        if 0 < 10 * values.min() < values.max():  # else too few ticks
+        if 0 < 1.5 * values.min() < values.max():  # else too few ticks
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            is_wide = 10 * values.min() < values.max()
+            subs = (1, 2, 5) if is_wide else (1, 1.5, 2, 3, 4, 5, 6, 8)
+            axes.yaxis.set_major_locator(LogLocator(subs=subs))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="epoch")
+        if set(names) <= set(COLUMNS):
+            axes.set(ylabel="lower is better")
         axes.grid(alpha=0.3)
         axes.legend()
     with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi=160)
 
 
 def _number(text: str | None) -> float:

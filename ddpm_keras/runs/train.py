@@ -232,7 +232,7 @@ class Run:
             Log(self.folder / "log.csv", checkpoints.facts["log"]),
             checkpoints,
             self.grids,
-            Report(self.folder, self.grids),
+            Report(self.folder, self.grids, self.images.take(self.training)),
         ]
         if self.config.eval_every:  # before the log, which records its results
             enough = len(self.held_out) >= LEAST_HELD_OUT
