@@ -450,12 +450,21 @@ def test_labels_are_sampled_by_frequency_and_classified(labelled):
     assert not errors  # another scale: sampled anew
 
 
-def test_copies_are_counted_by_class(labelled, monkeypatch):
-    monkeypatch.setattr("ddpm_keras.cli.evaluate.COPY_RATIO", np.inf)  # all are
-    evaluate(f"{labelled} --metrics nn --out copies_by_class")
-    counts = metrics_of("copies_by_class")["protocol"]["nn"]["copies_by_class"]
-    assert sum(counts.values()) == 12
+def test_one_command_measures_what_the_protocol_asks_for(labelled):
+    pytest.importorskip("sklearn")
+    output, _ = evaluate(f"{labelled} --metrics kid,fid,prdc,nn,labels --out protocol")
+    assert output.count("features: training images") == 1
+    found = metrics_of("protocol")
+    asked = {"kid", "fid", "precision", "recall", "label accuracy", "copies in pixels"}
+    assert asked <= found["results"].keys()
+    counts = found["protocol"]["nn"]["by_class"]
     assert set(counts) <= {"round", "pointed", "notched", "narrow"}
+    totals = {}
+    for key in next(iter(counts.values())):
+        totals[key] = sum(of_class[key] for of_class in counts.values())
+    assert totals.pop("samples") == 12 and len(totals) == 4
+    for key, total in totals.items():
+        assert total == pytest.approx(12 * found["results"][key]["value"])
 
 
 def test_weights_without_classes_have_no_label_accuracy():

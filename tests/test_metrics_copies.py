@@ -1,5 +1,7 @@
 """`memorisation`: copies are flagged, new images are not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.errors import ArgumentError
 from ddpm_keras.metrics import distances
 from ddpm_keras.metrics.copies import memorisation
+from ddpm_keras.metrics.evaluation import count_by_class
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +134,11 @@ def test_too_few_training_images_are_refused():
     with pytest.raises(ArgumentError) as error:
         memorisation(np.zeros((2, 4)), np.zeros((5, 4)))
     assert error.value.keys == ("training",)
+
+
+def test_samples_near_to_training_images_are_counted_by_class():
+    findings = {"pixels": SimpleNamespace(ratios=np.array([0.1, 0.7, 2.0]))}
+    assert count_by_class(findings, np.array([2, 0, 2]), ["a", "b", "c"]) == {
+        "a": {"samples": 1, "closer in pixels": 1, "copies in pixels": 0},
+        "c": {"samples": 2, "closer in pixels": 1, "copies in pixels": 1},
+    }

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -45,11 +44,11 @@ from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, warn
 from ddpm_keras.labels import random_labels
 from ddpm_keras.metrics import METRICS
-from ddpm_keras.metrics.copies import COPY_RATIO
 from ddpm_keras.metrics.evaluation import (
     ImageSet,
     Result,
     compare,
+    count_by_class,
     find_copies,
     summarise_bits,
     whiten,
@@ -212,8 +211,8 @@ class Evaluation:
         against = self.args.against
         source = self.training if against == "training" else self.held_out
         chosen = self.shuffled(len(source))[: 2 * len(samples)]
-        if "nn" in self.metrics and against == "training":
-            real = self.training_set.pick(chosen)  # reuses their features
+        if self.metrics & {"nn", "labels"} and against == "training":
+            real = self.training_set.pick(chosen)  # whose features they need, too
         else:
             real = self.image_set(f"{against} images", source.pixels[chosen])
         if self.extractor.whitens:
@@ -271,9 +270,8 @@ class Evaluation:
         }
         if self.labels is not None:
             names = self.denoiser.config.class_names
-            copied = self.labels[pairs["pixels"].ratios < COPY_RATIO]
-            counts = Counter(names[label] for label in copied)
-            self.findings.protocol["nn"]["copies_by_class"] = dict(counts)
+            counts = count_by_class(pairs, self.labels, names)
+            self.findings.protocol["nn"]["by_class"] = counts
         pictures = (samples.images, training.images, pairs)
         self.findings.pictures["closest_pairs.png"] = pictures
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ddpm_keras.metrics.copies import memorisation
+from ddpm_keras.metrics.copies import COPY_RATIO, memorisation
 from ddpm_keras.metrics.fid import frechet_distance
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.prdc import overlap
@@ -144,6 +144,29 @@ def find_copies(training, samples, mirrored=None, seed=0):
         for name in ("closer", "copies")
     }
     return results, findings
+
+
+def count_by_class(findings, labels, names):
+    """Count the samples of each class, and those that are near to a training image.
+
+    Args:
+        findings: Dict from spaces to `Memorisation`s, as of `find_copies`.
+        labels: Label of each sample.
+        names: Class names, by label.
+
+    Returns:
+        A dict from the names of the classes that were sampled to dicts of counts: of
+        samples, and in each space of those that count as `closer` and as `copies`.
+    """
+    counts = {}
+    for label in np.unique(labels):
+        own = labels == label
+        counts[names[label]] = {"samples": int(own.sum())} | {
+            f"{name} in {space}": int((found.ratios[own] < limit).sum())
+            for space, found in findings.items()
+            for name, limit in (("closer", 1.0), ("copies", COPY_RATIO))
+        }
+    return counts
 
 
 def summarise_bits(likelihood):
