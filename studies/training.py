@@ -18,6 +18,7 @@ from commands import (
     ROOT,
     measure,
     results_folder,
+    save_figure,
     study_parser,
     train,
     write_table,
@@ -81,8 +82,7 @@ def plot(rows, path):
         axes.errorbar(epochs, values, errors, marker=".", capsize=3)
         axes.set(xscale="log", yscale="log", xlabel="epoch", title=label)
         axes.grid(alpha=0.3, which="both")
-    figure.savefig(path, dpi=100)
-    print(f"figure: {path}")
+    save_figure(figure, path)
 
 
 def show(out, epochs, path, scale=2):

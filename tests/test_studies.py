@@ -1,4 +1,4 @@
-"""The figures that configurations state, as `studies/verify.py` reads them."""
+"""What the studies conclude from figures, and what they read."""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,19 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def verify(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "studies")
-    yield __import__("verify")
-    for name in ("verify", "commands"):
-        sys.modules.pop(name)
+def study(monkeypatch):
+    """A function that imports a study by name."""
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "studies"), *sys.path])
+    yield __import__
+    for name in set(sys.modules) - before:
+        if str(ROOT / "studies") in str(getattr(sys.modules[name], "__file__", "")):
+            sys.modules.pop(name)
+
+
+@pytest.fixture
+def verify(study):
+    return study("verify")
 
 
 def test_expected_figures_are_read(verify, tmp_path):
@@ -38,3 +46,20 @@ def test_verdict_allows_for_chance_and_better_figures(verify, capsys):
     assert verify.verdict("KID", 0.079, 0.07, 0.01)
     assert not verify.verdict("KID", 0.081, 0.07, 0.01)
     assert "NOT REACHED" in capsys.readouterr().out
+
+
+def test_time_to_reach_a_kid_is_on_the_lines_of_its_curve(study):
+    time_to_reach = study("speedrun").time_to_reach
+    kids = {60: 0.5, 120: 0.3, 240: 0.4, 360: 0.1}
+    curve = [{"seconds": seconds, "KID": kid} for seconds, kid in kids.items()]
+    assert time_to_reach(curve, 0.4) == pytest.approx(90)
+    assert time_to_reach(curve, 0.2) == pytest.approx(320)
+    assert time_to_reach(curve, 0.6) == 60
+    assert time_to_reach(curve, 0.05) is None
+
+
+def test_speedrun_lowers_the_rate_over_the_time_there_is(study):
+    decay = study("speedrun").decay
+    assert decay(0, 0.0) == pytest.approx(1 / 500)
+    assert decay(10**4, 0.5) == pytest.approx(0.5)
+    assert decay(10**4, 1.0) == pytest.approx(0.0)
