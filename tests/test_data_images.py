@@ -1,6 +1,8 @@
 """A data set in memory, and its split into training and held-out images."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +99,17 @@ def test_added_images_move_no_other():
 def test_names_that_are_no_utf_8_are_split_as_well():
     training, held = split_indices(["caf\udce9.png", "\ud800.png"], 0.5)
     assert sorted([*training, *held]) == [0, 1]
+
+
+def test_protocol_tells_how_images_are_held_out():
+    text = Path(__file__).parents[1].joinpath("docs/protocol.md").read_text("utf-8")
+    scope = {}
+    exec(re.search("```python\n(.*?)```", text, re.DOTALL)[1], scope)
+    ids = [f"image_{number:05}.jpg" for number in range(1, 8190)]
+    training, held_out = split_indices(ids, 0.05)
+    assert [k for k, name in enumerate(ids) if scope["is_held_out"](name)] == [
+        *held_out
+    ]
+    assert f"holds out {len(held_out)} photographs" in text
+    assert f"leaves {len(training):,}" in text
+    assert "{}, {}, {}, {} and {},".format(*held_out[:5] + 1) in text
