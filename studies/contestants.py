@@ -4,6 +4,7 @@ Each takes steps, keeps the average of its weights, samples from what it kept, a
 its state so that another process can go on.
 """
 
+import math
 import sys
 
 import numpy as np
@@ -20,6 +21,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 from peer import build_peer  # noqa: E402
 
 STEPS = {"dpmpp": 20, "ddpm": None}  # of each sampler; None: all
+WARMUP = 500  # steps, of those whose rate decays
 
 
 class Ours:
@@ -164,3 +166,8 @@ class Diffusers:
             for first in range(0, num_images, 64)
         ]
         return np.rint(255 * np.concatenate(images)).astype("uint8")
+
+
+def decay(step, share):
+    """Return the rate, as a share of the largest: a warm-up, and half a cosine."""
+    return min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * share))

@@ -32,7 +32,6 @@ as good as the recipe at its end.
 
 import argparse
 import itertools
-import math
 import sys
 import time
 from pathlib import Path
@@ -47,7 +46,7 @@ from commands import (
     study_parser,
     write_table,
 )
-from contestants import STEPS, Diffusers, Ours
+from contestants import STEPS, Diffusers, Ours, decay
 from matplotlib.figure import Figure
 from peer import MISSING, installed
 
@@ -61,7 +60,6 @@ from ddpm_keras.metrics.features import load_extractor
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the time, when weights are kept
 SAVE_EVERY = 300  # seconds of training
-WARMUP = 500  # steps, of those whose rate decays
 UNLABELLED = dict(class_labels=False, class_names=None, sample_guidance_scale=1.0)
 OURS = dict(
     prediction_type="sample",
@@ -186,11 +184,6 @@ def train(program, folder, limit, decays):
         if passed or seconds - saved > SAVE_EVERY:
             program.save(step, seconds)
             saved = seconds
-
-
-def decay(step, share):
-    """Return the rate, as a share of the largest: a warm-up, and half a cosine."""
-    return min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * share))
 
 
 def measure_all(args, minutes):
