@@ -13,7 +13,7 @@ PORT ?= 8000
 WEIGHTS ?= $(lastword $(sort $(wildcard weights/*.safetensors)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jax test-slow test-notebook test-web web lint format clean
+.PHONY: help demo test test-jax test-slow test-notebook test-web notebook web lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ test-slow: $(VENV)/installed-dev ## run the tests that take minutes
 
 test-notebook: $(VENV)/installed-dev ## run the notebook from top to bottom
 	$(BIN)/python -m pytest -m slow tests/test_notebook.py
+
+notebook: $(VENV)/installed-dev ## run the notebook and store its outputs in it
+	$(BIN)/jupyter-execute --inplace notebooks/ddpm_flowers.ipynb
 
 test-web: $(VENV)/installed-web ## test the page in Chromium, which must be installed
 	$(BIN)/python -m pytest -m slow tests/test_web.py

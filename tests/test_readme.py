@@ -104,8 +104,9 @@ STOPPED = {
     "ddpm-train": "training: ",
     "scripts/sample.py --weights checkpoints/": "of 1,000 steps",
 }
-# This test is part of it; takes half an hour; needs a night of training before.
-SKIPPED = ("make test", "studies/", "runs/flowers64_cpu")
+# This test is part of it; takes half an hour; needs a night of training before; takes
+# 250 MB from the net, in whose place `make_inputs` puts weights.
+SKIPPED = ("make test", "studies/", "runs/flowers64_cpu", "curl ", "unzip ")
 
 
 @pytest.mark.slow
