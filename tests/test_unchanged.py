@@ -23,6 +23,7 @@ from ddpm_keras import make_batches
 from ddpm_keras.backend import count_cores, has_fast_transposed_convolution
 from ddpm_keras.config import load_config
 from ddpm_keras.data import load_images
+from ddpm_keras.data.flowers import SHAPES
 from ddpm_keras.runs.build import build_model
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,12 @@ def exact(recipe):
     """Whether this machine computes bit for bit what the recorded one did."""
     same_sums = not has_fast_transposed_convolution()
     return same_sums and recipe["machine"] == this_machine()
+
+
+@pytest.fixture(autouse=True)
+def flowers_of_0_1_0(monkeypatch):
+    """Draw notched petals as 0.1.0 did."""
+    monkeypatch.setitem(SHAPES, "notched", (4, 6, 1.0, 0.40, 1.15, 0.25))
 
 
 @pytest.mark.parametrize("steps", [3, pytest.param(20, marks=pytest.mark.slow)])

@@ -40,7 +40,7 @@ PALETTES = (
 SHAPES = {
     "round": (4, 8, 1.0, 0.45, 1.15, 0.0),
     "pointed": (5, 9, 1.0, 0.85, 1.20, 0.0),
-    "notched": (4, 6, 1.0, 0.40, 1.15, 0.25),
+    "notched": (4, 4, 1.2, 0.60, 0.80, 0.35),  # Hearts, apart from each other
     "narrow": (9, 13, 0.6, 0.30, 0.90, 0.0),  # Like a daisy
 }
 LEAF = (0.8, 0.90, 0.65, 0.0)

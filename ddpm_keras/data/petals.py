@@ -15,7 +15,7 @@ from ddpm_keras.errors import InputError
 from ddpm_keras.memory import total_memory
 
 # To be raised when the drawings change, so that old ones are not taken from a cache.
-VERSION = 1
+VERSION = 2
 ID_BYTES = 64  # of what identifies an image, at least
 
 
