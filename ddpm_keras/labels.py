@@ -154,7 +154,7 @@ def read_labels(text, names):
     """Read class names or numbers, separated by commas; "all" is every class.
 
     Args:
-        text: Such as `"sunflower,water lily,7"`, in any case.
+        text: Such as `"sunflower,tiger lily,7"`, in any case.
         names: The class names, by label.
 
     Returns:

@@ -7,7 +7,7 @@ Examples:
     ddpm-sample --weights runs/demo/001 --gif chain.gif --strip chain.png
     ddpm-sample --weights weights/flowers64.safetensors --list-labels
     ddpm-sample --weights weights/flowers64.safetensors --guidance-scale 2 \\
-        --labels sunflower,"water lily"
+        --labels sunflower,"tiger lily"
 """
 
 from argparse import Namespace

@@ -86,7 +86,7 @@ def _add_label_flags(add: Callable) -> None:
         "--labels",
         metavar="LIST",
         action=Listed,
-        help='names or numbers of classes, such as sunflower,"water lily", each with '
+        help='names or numbers of classes, such as sunflower,"tiger lily", each with '
         "every seed; all; random, one for each seed; or none, whatever class it may be "
         "(default: random where the weights know classes)",
     )
