@@ -14,7 +14,7 @@ from pathlib import Path
 from commands import FEATURES, measure, results_folder, study_parser, write_table
 
 MEASURES = (
-    *("--metrics", "kid,labels", "--features", FEATURES),
+    *("--metrics", "kid", "--features", FEATURES),
     *("--against", "held-out", "--num-images", 512),
 )
 
