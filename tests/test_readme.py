@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def help_of(script):
     output = io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
+        mock.patch.dict(os.environ),  # benchmarks choose their backend there
         contextlib.redirect_stdout(output),
         pytest.raises(SystemExit) as ended,
     ):
