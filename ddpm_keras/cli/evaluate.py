@@ -41,7 +41,7 @@ from ddpm_keras.cli.real_images import (
 from ddpm_keras.cli.sample_store import sample_or_reuse
 from ddpm_keras.cli.writers import check_finite
 from ddpm_keras.config import Config
-from ddpm_keras.errors import InputError, warn
+from ddpm_keras.errors import InputError, RunError, warn
 from ddpm_keras.labels import random_labels
 from ddpm_keras.metrics import METRICS
 from ddpm_keras.metrics.evaluation import (
@@ -126,7 +126,10 @@ class Evaluation:
         self.extractor = None
         if any(METRICS[name].of_features for name in metrics):
             name, remark = choose_features(args)
-            self.extractor = load_extractor(name, self.denoiser.image_shape)
+            try:
+                self.extractor = load_extractor(name, self.denoiser.image_shape)
+            except (InputError, RunError) as error:
+                raise type(error)(f"--features: {error}") from error
             print(f"extractor: {self.extractor.name}{remark}")
         self.findings = Findings(
             protocol={

