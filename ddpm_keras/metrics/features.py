@@ -114,9 +114,7 @@ def load_extractor(name, image_shape):
     if seed := re.fullmatch(r"random:(\d{1,9})", name):
         return _random(int(seed[1]), image_shape)
     if name.startswith("random") and not Path(name).exists():
-        raise InputError(
-            f"write random:SEED, such as random:0; received {name!r}"
-        )
+        raise InputError(f"write random:SEED, such as random:0; received {name!r}")
     return _from_weights(name, image_shape)
 
 

@@ -22,9 +22,6 @@ from ddpm_keras.runs.stop_signal import StopSignal
 from ddpm_keras.weights import RUN_WEIGHTS, TrainingImages, save_weights
 
 BEST_WEIGHTS = "best.safetensors"
-EXTRACTOR = "random:0"  # needs no download and is the same in every run
-# By this name the lowest KID is kept, for earlier versions' cannot be compared with it.
-KID = f"kid of {EXTRACTOR}, whitened"
 
 
 class MeasureSamples(keras.callbacks.Callback):
@@ -37,10 +34,11 @@ class MeasureSamples(keras.callbacks.Callback):
 
     Args:
         real: `Images` to compare with; samples have labels as often as these.
-        config: The `Config` of the run; uses `eval_every`, `eval_images` and `seed`.
+        config: The `Config` of the run; uses `seed` and the keys of `eval_`.
 
     Raises:
-        InputError: When there are fewer than 4 real images.
+        InputError: When there are fewer than 4 real images, or a package of
+            `eval_features` is missing.
     """
 
     def __init__(self, real, config):
@@ -60,10 +58,14 @@ class MeasureSamples(keras.callbacks.Callback):
             counts = np.bincount(real.labels, minlength=len(real.names))
             seeds = range(config.seed, config.seed + config.eval_images)
             self.labels = random_labels(seeds, counts)
-        self._extract = load_extractor(EXTRACTOR, self.real.shape[1:])
-        features = self._extract(self.real)
-        self._whiten = whitening(features)
-        self._features = self._whiten(features)
+        try:
+            self._extract = load_extractor(config.eval_features, self.real.shape[1:])
+        except InputError as error:
+            raise InputError(f"eval_features: {error}") from error
+        self._whiten = None
+        if self._extract.whitens:
+            self._whiten = whitening(self._extract(self.real))
+        self._features = self._features_of(self.real)
 
     def on_epoch_end(self, epoch, logs=None):
         logs["kid"] = float("nan")
@@ -72,8 +74,11 @@ class MeasureSamples(keras.callbacks.Callback):
         options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed, "verbose": 0}
         options["labels"] = self.labels
         images = to_uint8(self.model.generate_images(self.num_images, **options))
-        features = self._whiten(self._extract(images))
-        logs["kid"] = kernel_distance(self._features, features).mean
+        logs["kid"] = kernel_distance(self._features, self._features_of(images)).mean
+
+    def _features_of(self, images):
+        features = self._extract(images)
+        return self._whiten(features) if self._whiten else features
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -191,7 +196,10 @@ class Checkpoints(keras.callbacks.Callback):
     def _keep_best(self, logs):
         measure = "kid" if "kid" in logs else "val_loss"
         value, best = float(logs.get(measure, np.nan)), self.facts["best"]
-        measure = KID if measure == "kid" else measure
+        if measure == "kid":  # those of other features cannot be compared with it
+            features = self.config.eval_features
+            whitened = ", whitened" if features.startswith("random:") else ""
+            measure = f"kid of {features}{whitened}"
         first = best is None or best["measure"] != measure
         if np.isfinite(value) and (first or value < best["value"]):
             try:

@@ -10,7 +10,6 @@ from ddpm_keras.config import Config
 from ddpm_keras.labels import spread_labels
 from ddpm_keras.metrics.evaluation import better, with_error
 from ddpm_keras.progress import duration
-from ddpm_keras.runs.callbacks import EXTRACTOR
 from ddpm_keras.runs.page import (
     command,
     figure,
@@ -79,8 +78,9 @@ def losses(folder, config, curves):
     if "kid" in curves:
         lines = heading("Loss and KID")
         lines += paragraph(
-            f"KID of {config.eval_images:,} samples, in features of {EXTRACTOR}: about "
-            "0, also below, where they are like the real images."
+            f"KID of {config.eval_images:,} samples, in features of "
+            f"{config.eval_features}: about 0, also below, where they are like the "
+            "real images."
         )
     alt = f"Curves over the epochs: {', '.join(curves)}"
     return [*lines, *picture(folder / "loss.png", alt)]
