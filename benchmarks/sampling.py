@@ -32,8 +32,10 @@ NETWORKS = {
 
 def sample_ours(args, turns):
     """Sample with the network, call it alone, and sample with next to none."""
+    from ddpm_keras.cli.command import import_keras
     from ddpm_keras.networks.unet import build_unet
 
+    import_keras()  # as the commands do
     network = build_unet(**NETWORKS[args.network])
     parts = {
         "ours": loop(network, args),
@@ -83,10 +85,12 @@ def forward(network, args):
     from keras import ops
 
     from ddpm_keras.backend import compile_calls
+    from ddpm_keras.parts import call_in_parts
 
     images = ops.zeros((args.num_images, *network.inputs[0].shape[1:]))
     timesteps = ops.zeros((args.num_images,), "int32")
-    call = compile_calls(lambda: network([images, timesteps], training=False), network)
+    inputs = [images, timesteps]
+    call = compile_calls(lambda: call_in_parts(network, inputs, False), network)
 
     def run():
         start = time.perf_counter()

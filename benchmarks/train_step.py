@@ -29,6 +29,9 @@ NETWORK = dict(
 
 def train_ours(args, turns):
     """Train with `fit` until the turns end."""
+    from ddpm_keras.cli.command import import_keras
+
+    import_keras()  # as the commands do
     import keras
     import numpy as np
 

@@ -59,6 +59,49 @@ def has_fused_attention():
     return BACKEND == "torch" or BACKEND == "jax" and jax.default_backend() == "gpu"
 
 
+# Threads.
+
+# With more cores, the parts of a batch would be too small, and too many to trace.
+MOST_PARTS = 4
+
+
+def one_thread_each():
+    """Let TensorFlow run each operation on one thread, and several side by side.
+
+    See `ddpm_keras.parts`. Call it before TensorFlow computes anything. Nothing is
+    changed on a GPU, on more than `MOST_PARTS` cores, or where the user has set the
+    numbers of threads.
+    """
+    if BACKEND != "tensorflow" or not 2 <= count_cores() <= MOST_PARTS:
+        return
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    if any(name in os.environ for name in names):
+        return
+    if tf.config.list_physical_devices("GPU"):
+        return
+    # Refused where this process has computed something already.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(count_cores())
+
+
+def num_parts():
+    """Return in how many parts to compute a batch, 1 for whole batches."""
+    if BACKEND != "tensorflow":
+        return 1
+    threading = tf.config.threading
+    if threading.get_intra_op_parallelism_threads() != 1:
+        return 1
+    if len(all_devices()) > 1:  # which share the batch already
+        return 1
+    return max(1, min(MOST_PARTS, threading.get_inter_op_parallelism_threads()))
+
+
+def is_tracing():
+    """Return whether a graph is being traced, whose branches run side by side."""
+    return BACKEND == "tensorflow" and tf.inside_function()
+
+
 # Training steps.
 
 

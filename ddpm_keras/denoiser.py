@@ -6,6 +6,7 @@ from keras import ops
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.labels import NO_LABEL
 from ddpm_keras.networks import NETWORKS
+from ddpm_keras.parts import call_in_parts
 from ddpm_keras.weights import load_network, read_config
 
 
@@ -99,7 +100,8 @@ class Denoiser:
         if labels is not None:
             labels = ops.convert_to_tensor(labels, "int32")
         inputs = network_inputs(self.network, x_t, t, labels)
-        output = ops.cast(self.network(inputs, training=False), "float32")
+        output = call_in_parts(self.network, inputs, training=False)
+        output = ops.cast(output, "float32")
         return self.diffusion.predict_start(output, x_t, t)
 
     def feature_model(self):

@@ -13,6 +13,7 @@ from ddpm_keras.first_batch import check_size, look_at
 from ddpm_keras.networks.subclassed import declare_inputs
 from ddpm_keras.noising import noisy_batch
 from ddpm_keras.optimizers import SkipNonFinite
+from ddpm_keras.parts import call_in_parts
 from ddpm_keras.sampling import ReverseProcess
 
 
@@ -190,7 +191,7 @@ class DiffusionModel(StepModel):
     def call(self, inputs, training=False):
         _check_inputs(inputs)
         network = self.network if training else self.ema_network
-        return network(inputs, training=training)
+        return call_in_parts(network, inputs, training)
 
     def before_step(self, data, training):
         check_size(keras.utils.unpack_x_y_sample_weight(data)[0], self.network)

@@ -173,7 +173,7 @@ def hidden(packages: Sequence[str]) -> Iterator[None]:
 
 
 def import_keras() -> None:
-    """Import Keras, which takes seconds: check the flags before.
+    """Import Keras, which takes seconds, and set its threads: check the flags before.
 
     Raises:
         InputError: When its backend is unknown or not installed.
@@ -193,3 +193,6 @@ def import_keras() -> None:
             f"{place}: cannot be loaded ({error}); run pip install {package}, or set "
             f"KERAS_BACKEND to one of {', '.join(BACKENDS)}"
         ) from error
+    from ddpm_keras.backend import one_thread_each
+
+    one_thread_each()

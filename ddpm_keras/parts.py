@@ -1,0 +1,46 @@
+"""A batch computed in parts, side by side, where TensorFlow has a thread for each.
+
+Two threads that share every operation of a network wait for each other at its end, some
+hundred times in a pass. Two that compute half of the images each do not: on two cores
+sampling takes three quarters of the time, and a training step nine tenths.
+`backend.one_thread_each` sets TensorFlow up for it; without that, batches stay whole.
+"""
+
+from keras import ops
+
+from ddpm_keras.backend import is_tracing, num_parts
+
+
+def call_in_parts(network, inputs, training):
+    """Call a network on parts of a batch, in branches of the graph that is traced.
+
+    Args:
+        network: A `keras.Model` that treats each image alone.
+        inputs: Its list of tensors, images first.
+        training: As in a call of the network.
+
+    Returns:
+        What the network returns for the whole batch.
+    """
+    number = num_parts() if is_tracing() else 1
+    size, parts = _split(inputs, number)
+    if len(parts) == 1:
+        return network(inputs, training=training)
+    outputs = [network(part, training=training) for part in parts]
+    return ops.concatenate(outputs)[:size]
+
+
+def _split(inputs, number):
+    """Return the size of a batch and its parts, which are of the same size.
+
+    The last part takes its missing images from the start, for none may be empty.
+    """
+    size = ops.shape(inputs[0])[0]
+    if isinstance(size, int):  # else it is not known yet
+        number = min(number, size)
+    if number == 1:
+        return size, [inputs]
+    part_size = -(-size // number)
+    places = ops.arange(number * part_size) % size
+    places = [places[k * part_size : (k + 1) * part_size] for k in range(number)]
+    return size, [[ops.take(x, some, axis=0) for x in inputs] for some in places]

@@ -1,0 +1,142 @@
+"""Batches in parts: the same results as whole, and when TensorFlow is set up for it."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from ddpm_keras import backend, parts
+from ddpm_keras.backend import compile_calls
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.model import DiffusionModel
+from ddpm_keras.optimizers import Adam
+from ddpm_keras.parts import call_in_parts
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow has parts"
+)
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """A function that lets batches be computed in so many parts."""
+
+    def set_number(number):
+        monkeypatch.setattr(parts, "num_parts", lambda: number)
+
+    return set_number
+
+
+def inputs_of(size):
+    rng = np.random.default_rng(size)
+    images = rng.normal(size=(size, 8, 8, 3)).astype("float32")
+    return [ops.convert_to_tensor(images), ops.arange(size, dtype="int32")]
+
+
+@on_tensorflow
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("known", [True, False])
+def test_parts_give_what_the_whole_gives(make_network, in_parts, size, known):
+    import tensorflow as tf
+
+    network, inputs, sizes = make_network(), inputs_of(size), []
+
+    def network_that_counts(some, training):
+        sizes.append(some[0].shape[0])
+        return network(some, training=training)
+
+    in_parts(3)
+    shape = (size,) if known else (None,)
+    signature = [tf.TensorSpec((*shape, *x.shape[1:]), x.dtype) for x in inputs]
+    call = tf.function(
+        lambda *some: call_in_parts(network_that_counts, some, False), signature
+    )
+    whole = network(inputs, training=False)
+    np.testing.assert_allclose(call(*inputs), whole, rtol=1e-5, atol=1e-5)
+    number = min(size, 3) if known else 3
+    assert sizes == [-(-size // number) if known else None] * number
+
+
+@on_tensorflow
+def test_training_and_sampling_change_by_no_more_than_rounding(make_network, in_parts):
+    images = np.random.default_rng(0).uniform(-1.0, 1.0, (10, 8, 8, 3))
+    found = []
+    for number in (1, 2):
+        in_parts(number)
+        diffusion = GaussianDiffusion(timesteps=20)
+        model = DiffusionModel(make_network(), diffusion=diffusion, seed=3)
+        model.compile(loss="mean_squared_error", optimizer=Adam(1e-3))
+        options = {"batch_size": 4, "shuffle": False, "verbose": 0}  # a part of 2 last
+        model.fit(images.astype("float32"), epochs=2, **options)
+        samples = model.generate_images(5, steps=20, seed=1, verbose=0)
+        found.append([*model.network.get_weights(), samples])
+    for whole, in_two in zip(*found, strict=True):
+        np.testing.assert_allclose(in_two, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_whole_batches_where_nothing_is_traced_or_no_part_asked_for(
+    make_network, in_parts, number
+):
+    in_parts(number)
+    calls = []
+
+    def network(some, training):
+        calls.append(len(some[0]))
+        return some[0]
+
+    call_in_parts(network, inputs_of(4), training=False)
+    if number == 1:
+        traced = compile_calls(
+            lambda *some: call_in_parts(network, some, False), make_network()
+        )
+        traced(*inputs_of(4))
+    assert calls == [4] * (3 - number)
+
+
+SETUP = """
+import ddpm_keras.backend as backend
+backend.count_cores = lambda: {cores}
+backend.one_thread_each()
+import tensorflow as tf
+threading = tf.config.threading
+print(threading.get_intra_op_parallelism_threads(), backend.num_parts())
+"""
+
+
+@pytest.mark.parametrize(
+    "cores, environment, expected",
+    [
+        (2, {}, "1 2"),
+        (4, {}, "1 4"),
+        (1, {}, "0 1"),
+        (5, {}, "0 1"),
+        (2, {"TF_NUM_INTRAOP_THREADS": "2"}, "0 1"),
+        (2, {"TF_NUM_INTEROP_THREADS": "1"}, "0 1"),
+        (2, {"KERAS_BACKEND": "jax"}, "0 1"),
+    ],
+)
+def test_threads_are_set_where_it_helps(cores, environment, expected):
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "KERAS_BACKEND")
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    if "KERAS_BACKEND" in environment:
+        pytest.importorskip("jax")
+    run = subprocess.run(
+        [sys.executable, "-c", SETUP.format(cores=cores)],
+        env={**others, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.strip() == expected, run.stderr
+
+
+def test_a_program_that_has_begun_keeps_its_threads(monkeypatch):
+    ops.zeros(1)
+    before = backend.kernel_settings()
+    monkeypatch.setattr(backend, "count_cores", lambda: 2)
+    backend.one_thread_each()
+    assert backend.kernel_settings() == before
