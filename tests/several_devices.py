@@ -1,4 +1,4 @@
-"""Train on several virtual processors, as `test_backend` asks; in a process of its own.
+"""Train on several virtual processors, as `test_devices` asks; in a process of its own.
 
 The words are JSON: the number of processors, the backend, and for each training its
 arguments and the file of its output. The exit status is the greatest of the trainings'.
@@ -28,8 +28,8 @@ def check_replicas():
     from training_server import convolution
 
     from ddpm_keras import Config, draw_flowers
-    from ddpm_keras.backend import distributed
     from ddpm_keras.data.batches import make_batches
+    from ddpm_keras.devices import distributed
     from ddpm_keras.runs.build import build_model
 
     with convolution(), distributed(4) as count:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ddpm_keras import backend, parts
+from ddpm_keras import devices, parts
 from ddpm_keras.backend import compile_calls
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.model import DiffusionModel
@@ -99,12 +99,12 @@ def test_whole_batches_where_nothing_is_traced_or_no_part_asked_for(
 
 
 SETUP = """
-import ddpm_keras.backend as backend
-backend.count_cores = lambda: {cores}
-backend.one_thread_each()
+import ddpm_keras.devices as devices
+devices.count_cores = lambda: {cores}
+devices.one_thread_each()
 import tensorflow as tf
 threading = tf.config.threading
-print(threading.get_intra_op_parallelism_threads(), backend.num_parts())
+print(threading.get_intra_op_parallelism_threads(), devices.num_parts())
 """
 
 
@@ -136,7 +136,7 @@ def test_threads_are_set_where_it_helps(cores, environment, expected):
 
 def test_a_program_that_has_begun_keeps_its_threads(monkeypatch):
     ops.zeros(1)
-    before = backend.kernel_settings()
-    monkeypatch.setattr(backend, "count_cores", lambda: 2)
-    backend.one_thread_each()
-    assert backend.kernel_settings() == before
+    before = devices.kernel_settings()
+    monkeypatch.setattr(devices, "count_cores", lambda: 2)
+    devices.one_thread_each()
+    assert devices.kernel_settings() == before

@@ -14,8 +14,8 @@ from run_script import run_script
 from safetensors.numpy import load_file
 from training_server import convolution
 
-from ddpm_keras.backend import kernel_settings
 from ddpm_keras.cli.train import main
+from ddpm_keras.devices import kernel_settings
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs.grids import SampleGrid
 from ddpm_keras.runs.progress import TrainingProgress

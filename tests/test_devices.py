@@ -13,8 +13,8 @@ import pytest
 from run_script import run_script
 from safetensors.numpy import load_file
 
-from ddpm_keras.backend import all_devices, distributed, join_hosts
 from ddpm_keras.config import Config
+from ddpm_keras.devices import all_devices, distributed, join_hosts
 from ddpm_keras.errors import InputError
 
 TESTS = Path(__file__).parent
@@ -165,7 +165,7 @@ def test_several_hosts_are_refused_on_tensorflow(monkeypatch):
 
 
 def test_batch_that_cannot_be_shared_is_refused(monkeypatch):
-    monkeypatch.setattr("ddpm_keras.backend.all_devices", lambda: ["a", "b", "c"])
+    monkeypatch.setattr("ddpm_keras.devices.all_devices", lambda: ["a", "b", "c"])
     with pytest.raises(InputError) as error, distributed(32):
         pass
     assert str(error.value) == (
