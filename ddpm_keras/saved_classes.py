@@ -18,7 +18,7 @@ HOME = {
     "LabelEmbedding": "networks.layers",
     "SpaceToDepth": "networks.layers",
     "DepthToSpace": "networks.layers",
-    "GroupNormalization": "networks.layers",
+    "GroupNormalization": "networks.normalization",
     "AttentionBlock": "networks.layers",
     "ResidualBlock": "networks.layers",
     "UpsampledConv": "networks.upsampling",

@@ -9,12 +9,12 @@ from ddpm_keras.errors import ArgumentError
 from ddpm_keras.networks.layers import (
     AttentionBlock,
     DepthToSpace,
-    GroupNormalization,
     LabelEmbedding,
     ResidualBlock,
     SpaceToDepth,
     TimeEmbedding,
 )
+from ddpm_keras.networks.normalization import GroupNormalization
 from ddpm_keras.networks.upsampling import UpsampledConv
 
 

@@ -9,7 +9,8 @@ from keras import ops
 from ddpm_keras.data.pixels import make_grid
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.networks.layers import GroupNormalization, TimeEmbedding
+from ddpm_keras.networks.layers import TimeEmbedding
+from ddpm_keras.networks.normalization import GroupNormalization
 from ddpm_keras.networks.unet import build_unet
 
 # On TensorFlow XLA takes half a minute to compile a U-Net's training step for the CPU.

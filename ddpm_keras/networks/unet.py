@@ -10,7 +10,6 @@ from ddpm_keras.errors import renamed
 from ddpm_keras.networks.layers import (
     AttentionBlock,
     DepthToSpace,
-    GroupNormalization,
     LabelEmbedding,
     ResidualBlock,
     SpaceToDepth,
@@ -19,6 +18,7 @@ from ddpm_keras.networks.layers import (
     dense,
     kernel_init,
 )
+from ddpm_keras.networks.normalization import GroupNormalization
 from ddpm_keras.networks.unet_arguments import (
     AUGMENT_DIM,
     check_unet,
