@@ -7,7 +7,7 @@ from pathlib import Path
 
 def processor():
     """Describe the processor: cores, name, and AVX-512, which decides the speed."""
-    from ddpm_keras.backend import count_cores
+    from ddpm_keras.devices import count_cores
 
     name, flags = "processor", ""
     if Path("/proc/cpuinfo").exists():

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from ddpm_keras.augmentation import NUM_NORMAL, NUM_UNIFORM, augment
-from ddpm_keras.backend import draw_share
 from ddpm_keras.denoiser import network_inputs, takes
+from ddpm_keras.devices import draw_share
 from ddpm_keras.diffusion import take_at
 from ddpm_keras.errors import require
 from ddpm_keras.labels import NO_LABEL

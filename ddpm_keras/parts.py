@@ -3,12 +3,13 @@
 Two threads that share every operation of a network wait for each other at its end, some
 hundred times in a pass. Two that compute half of the images each do not: on two cores
 sampling takes three quarters of the time, and a training step nine tenths.
-`backend.one_thread_each` sets TensorFlow up for it; without that, batches stay whole.
+`devices.one_thread_each` sets TensorFlow up for it; without that, batches stay whole.
 """
 
 from keras import ops
 
-from ddpm_keras.backend import is_tracing, num_parts
+from ddpm_keras.backend import is_tracing
+from ddpm_keras.devices import num_parts
 
 
 def call_in_parts(network, inputs, training):

@@ -193,6 +193,6 @@ def import_keras() -> None:
             f"{place}: cannot be loaded ({error}); run pip install {package}, or set "
             f"KERAS_BACKEND to one of {', '.join(BACKENDS)}"
         ) from error
-    from ddpm_keras.backend import one_thread_each
+    from ddpm_keras.devices import one_thread_each
 
     one_thread_each()

@@ -9,14 +9,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ddpm_keras.backend import (
-    check_same_step,
-    count_cores,
-    distributed,
-    host_share,
-    join_hosts,
-    kernel_settings,
-)
 from ddpm_keras.config import Config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.batches import (
@@ -25,6 +17,14 @@ from ddpm_keras.data.batches import (
     make_validation_batches,
 )
 from ddpm_keras.data.images import Images, split_indices
+from ddpm_keras.devices import (
+    check_same_step,
+    count_cores,
+    distributed,
+    host_share,
+    join_hosts,
+    kernel_settings,
+)
 from ddpm_keras.errors import InputError, RunError, warn
 from ddpm_keras.files import written_whole
 from ddpm_keras.model import DiffusionModel
