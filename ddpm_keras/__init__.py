@@ -20,7 +20,7 @@ __version__ = "0.2.0.dev0"
 
 _HOME = {
     "Config": "config",
-    "load_config": "config",
+    "load_config": "config_file",
     "InputError": "errors",
     "draw_flowers": "data.flowers",
     "Images": "data.images",

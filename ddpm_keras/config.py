@@ -1,37 +1,51 @@
-"""The configuration of a run: its keys, its file, its command-line flags.
+"""The configuration of a run: its keys.
 
 Keras and TensorFlow are not imported here, so that mistakes are reported at once.
 """
 
-import argparse
 import io
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
-from annotated_types import Predicate
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from ddpm_keras.data.image_files import is_colour
-from ddpm_keras.errors import InputError, nearest, require, short
-from ddpm_keras.files import expand_home
-from ddpm_keras.labels import MAX_CLASSES
+from ddpm_keras.config_types import (
+    Colour,
+    Count,
+    CountOrNone,
+    CountOrZero,
+    Counts,
+    Fraction,
+    ImageSize,
+    Name,
+    NonNegative,
+    Number,
+    OneOrThree,
+    PathOrNone,
+    Period,
+    Positive,
+    PositiveOrNone,
+    Seed,
+    Share,
+    SixteenOrMore,
+    Switch,
+    Switches,
+    Takes,
+    Texts,
+    TextsOrNone,
+    Timesteps,
+)
+from ddpm_keras.errors import require
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.networks.unet_arguments import INTERPOLATIONS, height_and_width
 from ddpm_keras.plain_yaml import (
     MAX_VALUE_LENGTH,
     plain_yaml,
-    read_mapping,
-    read_value,
 )
 from ddpm_keras.samplers import MAX_SEED, SAMPLERS, default_steps_text
 from ddpm_keras.schedules import (
@@ -40,70 +54,6 @@ from ddpm_keras.schedules import (
     check_noise_levels,
     noise_levels,
 )
-
-
-class Takes(NamedTuple):
-    """What a key takes: `metavar` in the help, `words` in the help and in errors."""
-
-    metavar: str
-    words: str
-
-
-# Each rule stands beside its words.
-AtLeast1 = Annotated[int, Field(ge=1)]
-Count = Annotated[AtLeast1, Takes("N", "an integer, 1 or more")]
-Timesteps = Annotated[
-    int, Field(ge=1, le=1_000_000), Takes("N", "an integer, 1 to 1000000")
-]
-CountOrZero = Annotated[int, Field(ge=0), Takes("N", "an integer, 0 or more")]
-CountOrNone = Annotated[AtLeast1 | None, Takes("N", "an integer, 1 or more, or null")]
-Counts = Annotated[list[AtLeast1], Takes("LIST", "a list of integers, 1 or more each")]
-SixteenOrMore = Annotated[int, Field(ge=16), Takes("N", "an integer, 16 or more")]
-# Not Literal[1, 3], for which true is 1.
-OneOrThree = Annotated[int, Predicate(lambda n: n in (1, 3)), Takes("N", "1 or 3")]
-Seed = Annotated[
-    int, Field(ge=0, le=MAX_SEED), Takes("N", f"an integer, 0 to {MAX_SEED}")
-]
-ImageSize = Annotated[
-    AtLeast1 | Annotated[list[AtLeast1], Field(min_length=2, max_length=2)],
-    Takes("SIZE", "an integer, 1 or more, or [height, width]"),
-]
-Number = Annotated[float, Takes("X", "a number")]
-AboveZero = Annotated[float, Field(gt=0)]
-Positive = Annotated[AboveZero, Takes("X", "a number above 0")]
-PositiveOrNone = Annotated[AboveZero | None, Takes("X", "a number above 0, or null")]
-Share = Annotated[
-    float, Field(ge=0, lt=1), Takes("X", "a number, 0 or more and below 1")
-]
-Fraction = Annotated[float, Field(ge=0, le=1), Takes("X", "a number, 0 to 1")]
-NonNegative = Annotated[float, Field(ge=0), Takes("X", "a number, 0 or more")]
-Switch = Annotated[bool, Takes("BOOL", "true or false")]
-Switches = Annotated[list[bool], Takes("LIST", "a list of true and false")]
-# No path may hold a zero byte.
-Text = Annotated[
-    str, Field(min_length=1, max_length=MAX_VALUE_LENGTH, pattern=r"^[^\x00]+$")
-]
-Texts = Annotated[list[Text], Field(min_length=1), Takes("NAMES", "a list of names")]
-TextsOrNone = Annotated[
-    Annotated[list[Text], Field(min_length=1, max_length=MAX_CLASSES)] | None,
-    Takes("NAMES", "a list of names, or null"),
-]
-Name = Annotated[Text, Takes("NAME", "a name")]
-PathText = Annotated[Text, AfterValidator(expand_home)]
-Colour = Annotated[
-    Text, Predicate(is_colour), Takes("COLOUR", "a colour such as white or #ff8800")
-]
-PathOrNone = Annotated[
-    PathText | None, Takes("PATH", "a path (text; quote a number) or null")
-]
-Period = Annotated[
-    AtLeast1 | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}min$")],
-    Takes("PERIOD", "steps such as 500, or minutes such as 10min"),
-]
-
-
-# The metavars of lists, which may be given as several words.
-LISTS = ("NAMES", "LIST", "SIZE")
 
 
 class Config(BaseModel):
@@ -378,109 +328,12 @@ RESUMABLE = {
     *("distribute", "eval_every", "eval_images"),
 }
 
-# Groups of the help, by the first key of each.
-GROUPS = {
-    "dataset_name": "data",
-    "network": "network",
-    "prediction_type": "diffusion",
-    "seed": "training",
-    "sample_every": "pictures and logs",
-}
 
-
-def load_config(
-    path: str | Path, overrides: Mapping[str, str | list[str]] | None = None
-) -> Config:
-    """Read a YAML file, then apply `overrides`, written as on the command line.
-
-    A list may also be given as its words, `["1", "2"]` for `"[1, 2]"`.
-
-    Raises:
-        InputError: With one line that names file, line and key, or the flag.
-    """
-    values, places = read_mapping(Path(path))
-    for key, text in (overrides or {}).items():
-        values[key] = _read_override(key, text)
-        places[key] = f"--{key}"
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise InputError(_describe(error, values, places)) from error
-
-
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every key of `Config`, with its description and default."""
-    for key, field in Config.model_fields.items():
-        if key in GROUPS:
-            group = parser.add_argument_group(GROUPS[key])
-        takes = _takes(key)
-        text = f"{field.description} ({takes.words}; default: {_show(field.default)})"
-        options = {"nargs": "+"} if takes.metavar in LISTS else {}
-        if field.annotation is bool:
-            options = {"nargs": "?", "const": "true"}
-        text = text.replace("%", "%%")
-        group.add_argument(f"--{key}", metavar=takes.metavar, help=text, **options)
-
-
-def overrides_from(args: argparse.Namespace) -> dict[str, str | list[str]]:
-    """Return the keys given on the command line, as `load_config` takes them."""
-    given = {key: getattr(args, key, None) for key in Config.model_fields}
-    return {key: text for key, text in given.items() if text is not None}
-
-
-def _read_override(key: str, given: str | list[str]) -> Any:
-    field = Config.model_fields.get(key)
-    kind = _takes(key).metavar if field else ""
-    words = [given] if isinstance(given, str) else given
-    text = " ".join(words)
-    if field and text == "null" and field.default is None:
-        return None
-    if kind in ("NAME", "PATH"):
-        return text  # it is not parsed: a path may contain " #" or be a number
-    if kind == "NAMES" and text[:1] != "[":
-        return words
-    if kind in LISTS and text[:1] != "[":
-        words = text.replace(",", " ").split()
-        if kind != "SIZE" or len(words) > 1:
-            return [read_value(word, f"--{key}") for word in words]
-    return read_value(text, f"--{key}")
-
-
-def _describe(
-    error: ValidationError, values: Mapping[str, Any], places: Mapping[str, str]
-) -> str:
-    """Describe the first of pydantic's errors in one line."""
-    first = error.errors()[0]
-    if not first["loc"]:  # about several keys: `_check_keys_together` raised it
-        problem = first["ctx"]["error"]
-        given = [places[key] for key in problem.keys if key in places]
-        # Name the flag rather than the line, since it was written last.
-        return f"{max(given, key=lambda place: place.startswith('--'))}: {problem}"
-    key = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        near = nearest(key, Config.model_fields)
-        hint = f"did you mean {near!r}?" if near else "--help lists the keys"
-        return f"{places[key]}: unknown key {short(repr(key))}; {hint}"
-    value = values[key]
-    shown = repr(value) if isinstance(value, str) else _show(value)
-    name = "" if places[key] == f"--{key}" else f"{key} "
-    words = _takes(key).words
-    if first["type"] == "string_unicode":
-        words = "text in UTF-8"
-    return f"{places[key]}: {name}must be {words}; received {short(shown)}"
-
-
-def _takes(key: str) -> Takes:
+def takes_of(key: str) -> Takes:
+    """Return what a key takes."""
     field = Config.model_fields[key]
     for entry in field.metadata:
         if isinstance(entry, Takes):
             return entry
     *names, last = get_args(field.annotation)  # of a Literal
     return Takes("NAME", f"{', '.join(names)} or {last}" if names else last)
-
-
-def _show(value: Any) -> str:
-    """Write a value as in YAML."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, default=str, skipkeys=True)

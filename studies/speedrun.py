@@ -50,7 +50,8 @@ from contestants import STEPS, Diffusers, Ours, decay
 from matplotlib.figure import Figure
 from peer import MISSING, installed
 
-from ddpm_keras.config import Config, load_config
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.batches import make_batches
 from ddpm_keras.data.images import split_indices

@@ -8,7 +8,8 @@ from every_key import KEYS, five_steps
 from run_script import run_script
 from safetensors.numpy import load_file
 
-from ddpm_keras.config import Config, load_config
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.runs.folder import resume_run_folder
 from ddpm_keras.weights import read_config
 

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from saved_run import TINY
 
 from ddpm_keras.backend import BACKEND
-from ddpm_keras.config import Config, load_config
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError

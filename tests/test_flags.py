@@ -12,9 +12,11 @@ import pytest
 
 from ddpm_keras.cli import sample_flags
 from ddpm_keras.cli.command import parse_args
+from ddpm_keras.cli.config_flags import add_config_flags, overrides_from
 from ddpm_keras.cli.flags import find_config
 from ddpm_keras.cli.sample_flags import parse_seeds
-from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.errors import InputError
 from ddpm_keras.samplers import default_steps_text
 

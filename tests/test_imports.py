@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "ddpm_keras"
 ROOMS = [
     *("saved_classes", "errors", "files", "memory", "progress", "plain_yaml"),
     *("schedules", "samplers", "labels", "backend", "devices", "parts"),
-    *("networks", "augmentation", "data", "diffusion", "config", "optimizers"),
+    *("networks", "augmentation", "data", "diffusion"),
+    *("config_types", "config", "config_file", "optimizers"),
     *("weights", "denoiser", "guidance", "sampling", "starts", "noising"),
     *("first_batch", "model", "export"),
     *("metrics", "runs", "cli"),

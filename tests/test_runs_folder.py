@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from refusal import refusal
 
-from ddpm_keras.config import Config, load_config
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.errors import InputError
 from ddpm_keras.runs.folder import (
     check_same_run,

@@ -16,7 +16,7 @@ from run_script import SCRIPTS, run_script
 from safetensors.numpy import load_file
 from sample_command import sample
 
-from ddpm_keras.config import load_config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.flowers import draw_flower
 from ddpm_keras.data.images import split_indices

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from ddpm_keras import make_batches
 from ddpm_keras.backend import has_fast_transposed_convolution
-from ddpm_keras.config import load_config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.flowers import SHAPES
 from ddpm_keras.devices import count_cores

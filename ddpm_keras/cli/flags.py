@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_keras.cli.command import new_parser, one_of
-from ddpm_keras.config import Config, load_config
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.errors import InputError, short, unknown
 from ddpm_keras.files import expand_home
 from ddpm_keras.samplers import (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_keras.cli.flags import find_config
-from ddpm_keras.config import Config, load_config
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.images import Images, split_indices
 from ddpm_keras.data.pixels import shown_shape

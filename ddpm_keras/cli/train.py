@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddpm_keras.cli.command import command, import_keras, new_parser, parse_args
+from ddpm_keras.cli.config_flags import add_config_flags, overrides_from
 from ddpm_keras.cli.flags import find_config, shipped_configs
-from ddpm_keras.config import Config, add_config_flags, load_config, overrides_from
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data import check_data_set
 from ddpm_keras.data.cache import clear_cache
 from ddpm_keras.errors import InputError

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpm_keras.config import RESUMABLE, Config, load_config
+from ddpm_keras.config import RESUMABLE, Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.errors import InputError, printable
 from ddpm_keras.files import written_whole
 

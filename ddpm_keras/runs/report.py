@@ -5,7 +5,7 @@ from time import monotonic
 
 import keras
 
-from ddpm_keras.config import load_config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data.pixels import save_png
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import written_whole
