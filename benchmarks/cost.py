@@ -102,6 +102,9 @@ def device_memory():
 def main():
     kind, changes, task = json.loads(sys.argv[1])
     from ddpm_keras import Config, load_config
+    from ddpm_keras.cli.command import import_keras
+
+    import_keras()  # as the commands do
     from ddpm_keras.runs.build import build_model
 
     name = changes.pop("config", None)
