@@ -19,6 +19,7 @@ from ddpm_keras.backend import BACKEND
 from ddpm_keras.denoiser import network_inputs
 from ddpm_keras.errors import InputError
 from ddpm_keras.labels import NO_LABEL
+from ddpm_keras.networks.upsampling import UpsampledConv
 
 # Weights of fewer numbers than this stay float32 in a float16 file.
 SMALL = 256
@@ -38,11 +39,13 @@ def check_possible():
         )
     for name in ("onnx", "tf2onnx"):
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"the package {name} is missing: pip install -e .[export]")
+            raise InputError(
+                f"the package {name} is missing: pip install 'ddpm_keras[export]'"
+            )
 
 
 def network_to_export(denoiser):
-    """Return a denoiser's network for other programs.
+    """Return a denoiser's network for other programs, whose layers it may adapt.
 
     Args:
         denoiser: A `Denoiser`.
@@ -53,6 +56,10 @@ def network_to_export(denoiser):
         taken as they are.
     """
     network = denoiser.network
+    for layer in network.layers:
+        if isinstance(layer, UpsampledConv):
+            # Else a file would hold its sums of weights, and float16 round them.
+            layer.joined = False
     inputs = [tensor for tensor in network.inputs if tensor.name in CONDITIONS]
     if len(inputs) == len(network.inputs):
         return network
@@ -75,6 +82,7 @@ def describe(denoiser, network):
         "output": f"{diffusion.prediction_type}, float32, in the shape of the images",
         "image_shape": list(denoiser.image_shape),
         "class_names": list(config.class_names or ()),
+        "guidance_scale": config.sample_guidance_scale,
         "clip": [diffusion.clip_min, diffusion.clip_max],
         "prediction_type": diffusion.prediction_type,
         "schedule": diffusion.schedule,

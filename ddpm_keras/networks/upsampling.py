@@ -14,7 +14,7 @@ class UpsampledConv(layers.Conv2D):
     and may be added up first: both together are a transposed convolution of stride 2
     whose 4x4 kernel holds these sums, for 4/9 of the multiplications. The weights are
     those of a `Conv2D` of size 3. On JAX, whose transposed convolutions are slow, it
-    does first one, then the other.
+    does first one, then the other, and elsewhere where `joined` is set to False.
 
     Args:
         filters: Number of output channels.
@@ -29,9 +29,10 @@ class UpsampledConv(layers.Conv2D):
 
     def __init__(self, filters, **kwargs):
         super().__init__(filters, **{"kernel_size": 3, "padding": "same"} | kwargs)
+        self.joined = has_fast_transposed_convolution()
 
     def convolution_op(self, inputs, kernel):
-        if not has_fast_transposed_convolution():
+        if not self.joined:
             for axis in (1, 2):
                 inputs = ops.repeat(inputs, 2, axis=axis)
             return super().convolution_op(inputs, kernel)
