@@ -234,7 +234,7 @@ def write_noise(weights, path, steps):
 @pytest.mark.parametrize(
     "weights, steps, flags, address",
     [
-        ("shipped", 20, "", ""),
+        ("shipped", 20, "--labels 0 --guidance-scale 3", "&species=0&guidance=3"),
         ("labelled", 10, "--labels lily --guidance-scale 2", "&species=1&guidance=2"),
         ("labelled", 10, "--labels none", "&species=-1"),
     ],
@@ -290,7 +290,7 @@ def test_keyboard_names_and_words(site, page, labelled, tmp_path):
 
 @in_chromium
 def test_stops_and_goes_on(site, page, shipped):
-    open_page(page, f"{site(shipped)[1]}?seed=5&steps=50")
+    open_page(page, f"{site(shipped)[1]}?seed=5&steps=50&species=-1")
     page.click("#draw")
     page.keyboard.press("Enter")  # on Stop, where the focus has gone
     page.locator("#status", has_text="Stopped: picture, seed 5.").wait_for()
@@ -325,11 +325,11 @@ def test_says_what_is_missing(site, browser, labelled):
     page = browser.new_page(service_workers="block")  # which asks past `route`
     page.route("**/network.onnx", lambda route: route.fulfill(status=404))
     said = open_page(page, url)
-    assert said.startswith("This browser cannot draw: network.onnx is missing (404).")
+    assert said.startswith("The page cannot draw: network.onnx is missing (404).")
 
 
 @in_chromium
 def test_says_that_a_browser_is_too_old(site, page, labelled):
     page.add_init_script("delete globalThis.WebAssembly")
     said = open_page(page, site(labelled)[1])
-    assert said.startswith("This browser cannot draw: it has no WebAssembly.")
+    assert said.startswith("The page cannot draw: it has no WebAssembly.")

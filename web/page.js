@@ -46,6 +46,7 @@ function prepare({ about, device, threads }) {
   setOptions(species, [...labels, ["any", NO_LABEL]]);
   setOptions(steps, about.tables.map(({ timesteps: { length } }) => [length, length]));
   steps.selectedIndex = Math.floor((about.tables.length - 1) / 2);
+  guidance.value = about.guidance_scale;
   for (const field of [species, guidance, steps, seed])
     if (asked.has(field.id)) field.value = asked.get(field.id);
   for (const field of [species, steps]) if (field.selectedIndex < 0) field.selectedIndex = 0;
@@ -123,8 +124,8 @@ save.onclick = () =>
 function fail(reason) {
   fields.disabled = stop.disabled = true;
   status.classList.add("error");
-  say(`This browser cannot draw: ${reason}. Reload the page, or use a recent Chrome, ` +
-    "Edge, Firefox or Safari.");
+  say(`The page cannot draw: ${reason}. Reload it, or use a recent Chrome, Edge, Firefox ` +
+    "or Safari.");
 }
 
 function say(text) {

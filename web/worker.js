@@ -28,6 +28,9 @@ async function load(device, network) {
   const cores = navigator.hardwareConcurrency || 1;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(cores, 4) : 1;
   session = await ort.InferenceSession.create(network, { executionProviders: [device] });
+  // Some graphics processors fail at the first call alone.
+  const pixels = about.image_shape.reduce((product, side) => product * side);
+  await run(new Float32Array(pixels), 0, [NO_LABEL]);
 }
 
 async function fetched(name) {
