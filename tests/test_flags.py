@@ -99,6 +99,8 @@ def test_flags_come_on_top_of_the_file(parser, flags, expected):
         (["--lr", "1e-3"], "unknown flag --lr: did you mean --learning_rate?"),
         (["--lr=1e-3"], "unknown flag --lr: did you mean --learning_rate?"),
         (["--epochs", "3"], "unknown flag --epochs: did you mean --num_epochs?"),
+        (["--image-size", "8"], "unknown flag --image-size: did you mean --img_size?"),
+        (["--n", "8"], "unknown flag --n: --help lists the flags"),
         (["--confg", "a.yaml"], "unknown flag --confg: did you mean --config?"),
         (["--zzz"], "unknown flag --zzz: --help lists the flags"),
         ([], "the following arguments are required: --config"),

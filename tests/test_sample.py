@@ -245,6 +245,8 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ),
         ("", "the following arguments are required: --weights"),
         ("--wieghts run", "unknown flag --wieghts: did you mean --weights?"),
+        ("--num-samples 4", "unknown flag --num-samples: did you mean --num-images?"),
+        ("--lr 1", "unknown flag --lr: --help lists the flags"),
         ("--weights run --num-images 0", "--num-images: "),
         ("--weights run --num-images -3", "--num-images: "),
         ("--weights run --num-images x", "argument --num-images: must be a whole n"),

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from ddpm_keras.cli.interrupts import handling_interrupts
@@ -30,7 +30,7 @@ TOO_LITTLE_MEMORY = (
 Main = Callable[[Sequence[str] | None], int | None]
 
 # What to install for each backend of Keras.
-BACKENDS = {"tensorflow": "tensorflow", "jax": "ddpm_keras[jax]", "torch": "torch"}
+BACKENDS = {"tensorflow": "tensorflow", "jax": "'ddpm_keras[jax]'", "torch": "torch"}
 
 # Keras loads these where they happen to be installed, for what no command uses; that
 # can take longer than Keras itself.
@@ -92,12 +92,19 @@ def parse_args(
             continue
         found = spellings.get(flag.replace("_", "-"))
         if found is None:
-            named = [name for name in OTHER_NAMES.get(flag, ()) if name in known]
-            near = named[0] if named else nearest(flag, known)
+            near = _known_flag(flag, known)
             hint = f"did you mean {near}?" if near else "--help lists the flags"
             raise InputError(f"unknown flag {flag}: {hint}")
         argv[place] = "".join([found, *value])
     return parser.parse_args(argv)
+
+
+def _known_flag(flag: str, known: Iterable[str]) -> str | None:
+    """Return what another program's flag is called here, or else the nearest flag."""
+    names = OTHER_NAMES.get(f"--{flag[2:].replace('-', '_')}")
+    if names is None:
+        return nearest(flag, known)
+    return next((name for name in names if name in known), None)
 
 
 class Listed(argparse.Action):
