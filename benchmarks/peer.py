@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 # Name in the tables, and whether `torch.compile` compiles the network.
 PEERS = {"diffusers": False, "diffusers, torch.compile": True}
-MISSING = "diffusers is not installed: pip install -e .[bench]"
+MISSING = "diffusers is not installed: pip install 'ddpm_keras[bench]'"
 
 
 def installed():

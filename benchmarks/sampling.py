@@ -5,7 +5,7 @@
 Each program runs in a process of its own. They take turns, so that a busy machine slows
 all. "our loop alone" is the cost of the loop: it runs a network that does next to
 nothing. Theirs is what peer.py builds, and the DDPMScheduler. diffusers and torch come
-with `pip install -e .[bench]`; without them only ours is timed.
+with `pip install -e ".[bench]"`; without them only ours is timed.
 """
 
 import argparse

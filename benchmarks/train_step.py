@@ -5,7 +5,7 @@
 Each runs in a process of its own. They take turns, a few steps at a time, so that a
 busy machine slows all. Ours is `DiffusionModel.fit` with `make_batches`; theirs is what
 peer.py builds, with Adam and the moving average of diffusers. diffusers and torch come
-with `pip install -e .[bench]`; without them only ours is timed.
+with `pip install -e ".[bench]"`; without them only ours is timed.
 """
 
 import argparse

