@@ -243,6 +243,8 @@ class DiffusionModel(StepModel):
 
     def export(self, *args, **kwargs):
         """Export the EMA network as Keras does, to be called on `[noisy_images, t]`."""
+        # Without a signature Keras refuses a network that was never called.
+        kwargs = {"input_signature": [self.ema_network.inputs], **kwargs}
         return self.ema_network.export(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):

@@ -159,6 +159,13 @@ def test_generator_is_left_as_it_is(images, make_network):
     assert next(batches) is images
 
 
+def test_fit_looks_at_its_images(make_network, images):
+    model = DiffusionModel(make_network(), diffusion=GaussianDiffusion(timesteps=20))
+    model.compile(loss="mean_squared_error")
+    with pytest.warns(UserWarning, match="in \\[-1, 1\\]"):
+        model.fit(127.5 * (images + 1.0), verbose=0)
+
+
 def test_images_of_another_size_are_refused(model, images):
     message = r"takes images of shape \(8, 8, 3\): resize them, .* shape=\(4, 4, 8, 3\)"
     with pytest.raises(ArgumentError, match=message):
@@ -185,10 +192,32 @@ def test_summary_names_the_averaged_network(model):
 def test_export_is_that_of_the_averaged_network(model, monkeypatch):
     exported = []
     monkeypatch.setattr(
-        type(model.ema_network), "export", lambda self, *args: exported.append(self)
+        type(model.ema_network), "export", lambda self, *_, **__: exported.append(self)
     )
     model.export("model")
     assert exported == [model.ema_network]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports there")
+@pytest.mark.parametrize("format", ["onnx", "tf_saved_model"])
+def test_a_fitted_model_is_exported(make_network, images, tmp_path, format):
+    model = DiffusionModel(make_network(), diffusion=GaussianDiffusion(timesteps=20))
+    model.compile(loss="mean_squared_error", optimizer="adam")
+    model.fit(images, batch_size=2, epochs=2, verbose=0)
+    path, t = tmp_path / "flowers.onnx", np.int32([0, 5, 10, 19])
+    model.export(path, format=format, verbose=False)
+    wanted = model.predict([images, t], verbose=0)
+    if format == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(path)
+        names = [tensor.name for tensor in session.get_inputs()]
+        (found,) = session.run(None, dict(zip(names, [images, t], strict=True)))
+    else:
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(path)  # its variables live as long as this
+        found = loaded.serve([images, t]).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(
