@@ -1,6 +1,7 @@
 """A run on one page; the page is read back as a browser would."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -142,6 +143,23 @@ def test_a_panel_for_losses_and_one_for_each_other_column(tmp_path):
     assert sizes[1] == (sizes[0][0], 2 * sizes[0][1])
 
 
+@pytest.mark.parametrize(
+    "losses, scale",
+    [([1.0, 0.01], "log"), ([0.1, 0.11], "linear"), ([1, -1], "linear")],
+)
+def test_losses_that_fall_far_have_a_logarithmic_scale(tmp_path, losses, scale):
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "matplotlib.figure.Figure.savefig",
+            lambda figure, path, **options: figures.append(figure),
+        )
+        curves = {"loss": np.array(losses, float)}
+        with contextlib.suppress(OSError):  # nothing was written
+            save_curves(tmp_path / "loss.png", np.array([1, 2]), curves)
+    assert [axes.get_yscale() for axes in figures[0].axes] == [scale]
+
+
 def test_curve_between_gaps_is_drawn(tmp_path):
     """Numbers that only some epochs have show as well."""
 
@@ -182,6 +200,16 @@ def test_page_of_a_run(run_folder):
     assert "Warning: too few <images>" in page.text
     assert '"seed": 7' in page.text
     assert Config(img_size=32, num_epochs=10).to_yaml() in page.text
+
+
+@pytest.mark.parametrize("features", ["random:0", "efficientnet-lite0"])
+def test_features_of_the_kid_are_named(run_folder, features):
+    log = "epoch,loss,val_loss,kid\n0,0.5,0.6,nan\n1,0.25,0.2,0.0625\n"
+    keys = {"eval_every": 2, "eval_images": 64, "eval_features": features}
+    folder = run_folder(log, **keys)
+    page = Page(write_report(folder))
+    assert f"KID of 64 samples, in features of {features}: about 0" in page.text
+    assert ["least kid ↓", "0.0625, in epoch 2"] in page.rows
 
 
 def test_page_stands_on_its_own(run_folder):
