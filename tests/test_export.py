@@ -78,7 +78,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(weights, denoiser):
     out = weights.parent / "new" / "exported"
-    flags = f"--weights {weights} --out {out} --sampler dpmpp --eta 0.5 --steps 5 10"
+    flags = f"--weights {weights} --out {out} --sampler dpmpp --eta 0.5 --steps 5,10"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Denoiser, "from_weights", lambda *args: denoiser)
         output, _ = export(flags)
@@ -224,6 +224,7 @@ def test_weights_that_ship_are_exported(tmp_path, name):
         ("--out w.safetensors", "--out: w.safetensors exists; name a new folder"),
         ("--out w.safetensors/x", "--out: cannot write to w.safetensors/x; name"),
         ("--out out --steps 101", "--steps: `steps` must be a whole number from 1 to"),
+        ("--out out --steps 5,x", "--steps: must be a whole number of"),
         ("--out out --eta 2", "--eta: "),
     ],
 )

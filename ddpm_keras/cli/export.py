@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm_keras.cli.command import command, import_keras, parse_args
+from ddpm_keras.cli.command import Listed, command, import_keras, parse_args
 from ddpm_keras.cli.flags import (
     add_eta,
     add_sampler,
@@ -69,9 +69,14 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add_sampler(add)
     text = "network calls per image; of several numbers, sampler.json has a table for "
     text += "each (default: the configuration's)"
-    add("--steps", metavar="N", type=whole_number, nargs="+", help=text)
+    add("--steps", metavar="LIST", action=Listed, help=text)
     add_eta(add)
     args = parse_args(parser, argv)
+    try:
+        words = args.steps.split(",") if args.steps else []
+        args.steps = [whole_number(word) for word in words]
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"--steps: {error}") from error
     out = Path(args.out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"--out: {out} exists; name a new folder")
