@@ -63,6 +63,11 @@ def has_fast_transposed_convolution():
     return BACKEND != "jax"
 
 
+def can_export():
+    """Return whether Keras writes ONNX and SavedModel on this backend."""
+    return BACKEND == "tensorflow"
+
+
 def is_tracing():
     """Return whether a graph is being traced, whose branches run side by side."""
     return BACKEND == "tensorflow" and tf.inside_function()

@@ -325,7 +325,7 @@ RESUMABLE = {
     *("data_dir", "cache", "cache_dir", "num_epochs", "learning_rate"),
     *("sample_every", "num_samples", "sampler", "sample_steps", "sample_eta"),
     *("sample_guidance_scale", "save_every", "keep", "tensorboard"),
-    *("distribute", "eval_every", "eval_images"),
+    *("distribute", "eval_every", "eval_images", "eval_features"),
 }
 
 

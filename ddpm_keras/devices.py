@@ -141,19 +141,20 @@ def draw_share(draw, shape):
 
 # With more cores, the parts of a batch would be too small, and too many to trace.
 MOST_PARTS = 4
+_parts = 1  # until `one_thread_each` sets it
 
 
 def one_thread_each():
     """Let TensorFlow run each operation on one thread, and several side by side.
 
-    See `ddpm_keras.parts`. Call it before TensorFlow computes anything. Nothing is
-    changed on a GPU, on more than `MOST_PARTS` cores, or where the user has set the
-    numbers of threads.
+    From then on batches are computed in parts (`ddpm_keras.parts`), so networks must
+    treat each image alone, as ours do. Call it before TensorFlow computes anything.
+    Nothing is changed on a GPU, on more than `MOST_PARTS` cores, or where the numbers
+    of threads are set already.
     """
     if BACKEND != "tensorflow" or not 2 <= count_cores() <= MOST_PARTS:
         return
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    if any(name in os.environ for name in names):
+    if any(int(number) for number in _num_threads().values()):
         return
     if tf.config.list_physical_devices("GPU"):
         return
@@ -161,34 +162,33 @@ def one_thread_each():
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(count_cores())
+        global _parts
+        _parts = count_cores()
 
 
 def num_parts():
     """Return in how many parts to compute a batch, 1 for whole batches."""
-    if BACKEND != "tensorflow":
+    if _parts > 1 and len(all_devices()) > 1:  # which share the batch already
         return 1
-    threading = tf.config.threading
-    if threading.get_intra_op_parallelism_threads() != 1:
-        return 1
-    if len(all_devices()) > 1:  # which share the batch already
-        return 1
-    return max(1, min(MOST_PARTS, threading.get_inter_op_parallelism_threads()))
+    return _parts
 
 
 def kernel_settings():
     """Return the user's settings that decide how sums are split, and so rounded."""
     names = ["XLA_FLAGS", "TF_XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS"]
     settings = {name: os.environ.get(name) for name in names}
-    if BACKEND == "tensorflow":
-        threading = tf.config.threading
-        # As a program has set them, or else the environment; 0: one for each core.
-        for kind, function in {
-            "INTRA": threading.get_intra_op_parallelism_threads,
-            "INTER": threading.get_inter_op_parallelism_threads,
-        }.items():
-            name = f"TF_NUM_{kind}OP_THREADS"
-            settings[name] = str(function() or os.environ.get(name) or 0)
-    return settings
+    return settings | (_num_threads() if BACKEND == "tensorflow" else {})
+
+
+def _num_threads():
+    """Return TensorFlow's numbers of threads; "0": one for each core."""
+    threading = tf.config.threading
+    # As a program has set them, or else the environment.
+    found = {
+        "TF_NUM_INTRAOP_THREADS": threading.get_intra_op_parallelism_threads(),
+        "TF_NUM_INTEROP_THREADS": threading.get_inter_op_parallelism_threads(),
+    }
+    return {k: str(v or os.environ.get(k) or 0) for k, v in found.items()}
 
 
 def count_cores():

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ddpm_keras.backend import BACKEND
+from ddpm_keras.backend import BACKEND, can_export
 from ddpm_keras.denoiser import network_inputs
 from ddpm_keras.errors import InputError
 from ddpm_keras.labels import NO_LABEL
@@ -32,7 +32,7 @@ CONDITIONS = {
 
 def check_possible():
     """Raise an `InputError` without the extra `export`, or without TensorFlow."""
-    if BACKEND != "tensorflow":
+    if not can_export():
         raise InputError(
             f"KERAS_BACKEND: {BACKEND} cannot export; use tensorflow, which reads the "
             "same weights"

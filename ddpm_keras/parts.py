@@ -2,7 +2,7 @@
 
 Two threads that share every operation of a network wait for each other at its end, some
 hundred times in a pass. Two that compute half of the images each do not: on two cores
-sampling takes three quarters of the time, and a training step nine tenths.
+sampling takes 0.77 of the time, and a training step 0.86 to 0.9.
 `devices.one_thread_each` sets TensorFlow up for it; without that, batches stay whole.
 """
 

@@ -17,6 +17,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def threads_of_the_tests():
+    """Left alone by commands in this process: else rounding depends on the order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ddpm_keras.cli.command.set_threads", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def golden():
     """A function that reads a golden file into a dict."""

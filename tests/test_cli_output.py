@@ -139,6 +139,7 @@ def test_interrupt_while_a_command_loads_ends_it_at_once(
         ("flax", "KERAS_BACKEND: unknown name 'flax'; choose from tensorflow, jax"),
         ("numpy", "KERAS_BACKEND: unknown name 'numpy'; choose from"),
         ("jax", "KERAS_BACKEND=jax: cannot be loaded (import of keras halted; "),
+        ("torch", "KERAS_BACKEND=torch: cannot be loaded (import of keras halted; "),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "sample", "convert", "evaluate", "export"])
@@ -160,6 +161,8 @@ def test_backend_that_is_missing_is_one_line(
     assert importlib.import_module(f"ddpm_keras.cli.{name}").main(argv) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}") and error.count("\n") == 1
+    package = {"jax": "'ddpm_keras[jax]'", "torch": "torch"}.get(backend)
+    assert package is None or f"; run pip install {package}, or set " in error
     assert list(tmp_path.iterdir()) == []
 
 

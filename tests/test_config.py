@@ -429,6 +429,10 @@ def test_config_is_frozen_and_has_no_other_keys():
         ),
         (dict(optimizer=""), "--optimizer: must be a name; received ''"),
         (
+            dict(dataset_name="\udcff"),
+            "--dataset_name: must be text in UTF-8; received '\\udcff'",
+        ),
+        (
             dict(num_epoch="3"),
             "--num_epoch: unknown key 'num_epoch'; did you mean 'num_epochs'?",
         ),

@@ -19,6 +19,7 @@ from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.metrics.whitening import whitening
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.optimizers import SkipNonFinite
+from ddpm_keras.runs.build import check_names
 from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples
 from ddpm_keras.runs.log import Log
 
@@ -86,7 +87,8 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(efficientnet, "_missing", lambda: ["torch"])
     config = Config(eval_every=1, eval_features="efficientnet-lite0")
     with pytest.raises(InputError, match="^eval_features: efficientnet-lite0 needs t"):
-        MeasureSamples(Images(REAL), config)
+        check_names(config)
+    check_names(config.model_copy(update={"eval_every": 0}))
 
 
 def test_real_images_are_drawn_from_all_classes():

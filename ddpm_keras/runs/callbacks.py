@@ -37,8 +37,7 @@ class MeasureSamples(keras.callbacks.Callback):
         config: The `Config` of the run; uses `seed` and the keys of `eval_`.
 
     Raises:
-        InputError: When there are fewer than 4 real images, or a package of
-            `eval_features` is missing.
+        InputError: When there are fewer than 4 real images.
     """
 
     def __init__(self, real, config):
@@ -58,10 +57,7 @@ class MeasureSamples(keras.callbacks.Callback):
             counts = np.bincount(real.labels, minlength=len(real.names))
             seeds = range(config.seed, config.seed + config.eval_images)
             self.labels = random_labels(seeds, counts)
-        try:
-            self._extract = load_extractor(config.eval_features, self.real.shape[1:])
-        except InputError as error:
-            raise InputError(f"eval_features: {error}") from error
+        self._extract = load_extractor(config.eval_features, self.real.shape[1:])
         self._whiten = None
         if self._extract.whitens:
             self._whiten = whitening(self._extract(self.real))

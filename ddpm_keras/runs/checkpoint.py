@@ -135,6 +135,7 @@ def lock(folder: Path | str) -> Iterator[None]:
         try:
             held.enter_context(FileLock(Path(folder, ".lock"), timeout=0))
             held.callback(owner.unlink, missing_ok=True)
+            owner.unlink(missing_ok=True)  # not through a link
             owner.write_text(name)
         except Timeout as error:
             name = owner.read_text() if owner.exists() else "just started"
