@@ -235,17 +235,31 @@ def test_grids_that_are_gone_are_told(ended, tmp_path):
     assert [p.name for p in (folder / "samples").iterdir()] == ["epoch-0004.png"]
 
 
-def test_other_kernels_are_told(ended, tmp_path, monkeypatch):
+only_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="settings of TensorFlow"
+)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("XLA_FLAGS", "--mine"),
+        ("TF_ENABLE_ONEDNN_OPTS", "0"),
+        pytest.param("TF_NUM_INTRAOP_THREADS", "7", marks=only_tensorflow),
+        pytest.param("TF_NUM_INTEROP_THREADS", "7", marks=only_tensorflow),
+    ],
+)
+def test_other_kernels_are_told(ended, tmp_path, monkeypatch, name, value):
     folder = shutil.copytree(ended, tmp_path / "run")
-    monkeypatch.setenv("XLA_FLAGS", "--mine")
+    monkeypatch.setenv(name, value)
     _, errors = run_script("train", f"--run-dir {folder} --resume")
-    assert errors == (
-        "warning: XLA_FLAGS None -> --mine: the run resumes, but not bit for bit as "
-        "before\n"
+    (line,) = errors.splitlines()
+    assert line.startswith(f"warning: {name} ") and line.endswith(
+        f" -> {value}: the run resumes, but not bit for bit as before"
     )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its settings")
+@only_tensorflow
 def test_settings_of_tensorflow_are_known(monkeypatch):
     before = kernel_settings()
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -253,6 +267,22 @@ def test_settings_of_tensorflow_are_known(monkeypatch):
         assert kernel_settings() == (before := before | {name: "7"})
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert kernel_settings() == before | {"TF_ENABLE_ONEDNN_OPTS": "0"}
+
+
+# A lack of memory in a step.
+
+
+def test_a_step_beyond_memory_is_one_line(start, monkeypatch):
+    def step(model, data, training):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    monkeypatch.setattr(DiffusionModel, "before_step", step)
+    start, folder = start
+    _, errors = start(status=1)
+    assert errors.splitlines()[-1].startswith(
+        "error: there is not enough memory; make "
+    )
+    assert "Traceback" not in errors
 
 
 # Divergence on every backend.

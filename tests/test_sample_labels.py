@@ -119,6 +119,17 @@ def test_classes_are_listed():
     assert output.splitlines() == ["   0  daisy", "   1  rose", "   2  water lily"]
 
 
+def test_no_name_of_a_class_reaches_the_terminal(workplace):
+    names = ["daisy", "\x1b[2J", "water lily"]
+    save_run(workplace / "hostile", LABELLED.model_copy(update={"class_names": names}))
+    output, _ = sample("--weights hostile/weights.safetensors --list-labels")
+    assert output.splitlines()[1] == "   1  \\x1b[2J"
+    _, error = sample(
+        "--weights hostile/weights.safetensors --labels x --out x.png", status=2
+    )
+    assert "\x1b" not in output + error
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
