@@ -79,6 +79,15 @@ def test_lock_is_given_back_at_the_end_of_the_block(tmp_path):
     assert message == f"{tmp_path}: another run works here: just started"
 
 
+def test_owner_is_not_written_through_a_link(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / ".lock-owner").symlink_to(target)
+    with lock(tmp_path):
+        assert "pid" in (tmp_path / ".lock-owner").read_text()
+    assert target.read_text() == "mine"
+
+
 def test_folder_that_cannot_be_locked_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     assert f"{tmp_path}/file: cannot be written to" in refused(tmp_path / "file")

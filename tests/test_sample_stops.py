@@ -51,8 +51,8 @@ def endless(run, out):
         process.communicate()
 
 
-def interrupt_in_batch(monkeypatch, number):
-    """Send the process Ctrl-C's signal while batch `number` is computed."""
+def interrupt_in_batch(monkeypatch, number, stop=signal.SIGINT):
+    """Send the process a signal while batch `number` is computed."""
     count, whole = 0, ReverseProcess.run
 
     def interrupted(self, *args, **options):
@@ -60,7 +60,7 @@ def interrupt_in_batch(monkeypatch, number):
         for state in whole(self, *args, **options):
             yield state
             if count == number:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(stop)
         count += 1
 
     monkeypatch.setattr(ReverseProcess, "run", interrupted)
@@ -82,14 +82,25 @@ def test_ctrl_c_leaves_the_finished_pngs_whole(run, tmp_path):
     assert all(pixels_of(out / name).shape == (8, 12, 3) for name in names[::97])
 
 
-@pytest.mark.parametrize("name", ["grid.png", "images.npz", "images"])
-def test_ctrl_c_leaves_the_finished_batches(run, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    "name, stop, status",
+    [
+        ("grid.png", signal.SIGINT, 130),
+        ("images.npz", signal.SIGINT, 130),
+        ("images", signal.SIGINT, 130),
+        ("images", signal.SIGHUP, 129),
+        ("images.npz", signal.SIGTERM, 143),
+    ],
+)
+def test_signal_leaves_the_finished_batches(
+    run, tmp_path, monkeypatch, name, stop, status
+):
     argv = f"--weights {run} --num-images 10 --batch-size 2 --steps 4 --out"
     sample(f"{argv} {tmp_path}/whole.npz")
-    interrupt_in_batch(monkeypatch, 2)
-    before = signal.getsignal(signal.SIGINT)
-    output, _ = sample(f"{argv} {tmp_path}/{name}", status=130)
-    assert signal.getsignal(signal.SIGINT) == before
+    interrupt_in_batch(monkeypatch, 2, stop)
+    before = signal.getsignal(stop)
+    output, _ = sample(f"{argv} {tmp_path}/{name}", status=status)
+    assert signal.getsignal(stop) == before
     assert f"samples: {tmp_path}/{name} (4 of 10)" in output
     if name == "images.npz":
         with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / name) as part:
