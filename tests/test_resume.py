@@ -249,6 +249,8 @@ def test_signal_during_a_save_loses_nothing(server, whole, tmp_path, times):
             if signalled_in_a_save(process, folder):
                 break
             assert server.wait() == 0
+        else:
+            pytest.fail("no save was seen in 20 runs")
         assert server.wait() == 143
         assert not list(folder.rglob("*.tmp"))
         assert server.train(folder, "--resume") == 0
