@@ -6,10 +6,11 @@
 import { guide, normalNoise, sample, toPixels } from "./sampler.js";
 
 const NO_LABEL = -1;
-let about, session, ort, stopped;
+let about, size, session, ort, stopped;
 
 async function start() {
   about = await (await fetched("sampler.json")).json();
+  size = about.image_shape.reduce((product, side) => product * side);
   const network = new Uint8Array(await (await fetched("network.onnx")).arrayBuffer());
   let device = "webgpu";
   try {
@@ -29,8 +30,7 @@ async function load(device, network) {
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(cores, 4) : 1;
   session = await ort.InferenceSession.create(network, { executionProviders: [device] });
   // Some graphics processors fail at the first call alone.
-  const pixels = about.image_shape.reduce((product, side) => product * side);
-  await run(new Float32Array(pixels), 0, [NO_LABEL]);
+  await run(new Float32Array(size), 0, [NO_LABEL]);
 }
 
 async function fetched(name) {
@@ -56,7 +56,6 @@ async function run(x, t, labels) {
 
 async function draw({ label, scale, steps, seed, noise }) {
   const channels = about.image_shape[2];
-  const size = about.image_shape.reduce((product, side) => product * side);
   const table = about.tables.find(({ timesteps }) => timesteps.length === steps);
   const draws = noise
     ? (i) => noise.subarray(i * size, (i + 1) * size)
