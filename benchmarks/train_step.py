@@ -31,7 +31,8 @@ def train_ours(args, turns):
     """Train with `fit` until the turns end."""
     from ddpm_keras.cli.command import import_keras
 
-    import_keras()  # as the commands do
+    if args.jit != "on":  # XLA would have but the one thread of an operation
+        import_keras()  # as the commands do
     import keras
     import numpy as np
 
