@@ -32,7 +32,7 @@ class Disk:
         self.fails = fails
         self.kinds = []
         self.unforced_files = set()  # inodes
-        self.unforced_names = []  # (inode of the folder, inode, name before or None)
+        self.unforced_names = []  # (inode of the folder, inode, path before or None)
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
@@ -45,6 +45,7 @@ class Disk:
         self.patch.setattr(os, "open", self.open)
         self.patch.setattr(os, "mkdir", self.mkdir)
         self.patch.setattr(os, "rename", self.rename)
+        self.patch.setattr(os, "replace", self.rename)
         self.patch.setattr(os, "fsync", self.fsync)
         self.patch.setattr(os, "unlink", lambda *a, **k: self.remove("unlink", *a, **k))
         self.patch.setattr(os, "rmdir", lambda *a, **k: self.remove("rmdir", *a, **k))
@@ -71,7 +72,7 @@ class Disk:
     def rename(self, path, target):
         self.operate("rename")
         self.real["rename"](path, target)
-        self.name(target, Path(path).name)
+        self.name(target, Path(path))
 
     def remove(self, kind, path, *, dir_fd=None):
         self.operate(kind)
@@ -85,7 +86,9 @@ class Disk:
         status = os.fstat(descriptor)
         self.unforced_files.discard(status.st_ino)
         if stat.S_ISDIR(status.st_mode):
-            kept = [n for n in self.unforced_names if n[0] != status.st_ino]
+            # Where a file was before it got a name that is forced is of no matter.
+            forced = {n[1] for n in self.unforced_names if n[0] == status.st_ino}
+            kept = [n for n in self.unforced_names if n[1] not in forced]
             self.unforced_names = kept
 
     def open_file(self, path, mode="r", *args, **kwargs):
@@ -121,7 +124,8 @@ class Disk:
         for _, inode, before in reversed(self.unforced_names) if lose_names else ():
             path = find(root, inode)
             if before is not None:
-                path.rename(path.with_name(before))
+                before.parent.mkdir(exist_ok=True)
+                path.rename(before)
             elif path.is_dir():
                 shutil.rmtree(path)
             else:

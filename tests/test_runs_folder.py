@@ -147,7 +147,11 @@ LEFTOVERS = [
     *(".config.yaml.4711.tmp", ".log.csv.k3_2abcd.tmp", ".loss.png.1.tmp"),
     *(".best.safetensors.a.tmp", ".weights.safetensors.a.tmp", ".report.html.a.tmp"),
     *(".run.json.a.tmp", ".training.png.a.tmp"),
-    *("samples/.epoch-0010.png.a.tmp", "checkpoints/.step-00000007.tmp"),
+    *(
+        "samples/.epoch-0010.png.a.tmp",
+        "checkpoints/.step-00000007.tmp",
+        "checkpoints/.step-00000007.k3_2abcd.tmp",
+    ),
 ]
 MINE = [
     *(".mine.tmp", ".config.yaml.tmp", "notes/.mine.tmp", "notes/.log.csv.a.tmp"),

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ddpm_keras.errors import InputError, RunError
-from ddpm_keras.files import force_to_disk, set_aside
+from ddpm_keras.files import force_to_disk, set_aside, written_whole
 
 MANIFEST, ARRAYS = FILES = ("manifest.json", "arrays.safetensors")
 FORMAT = 1  # newer formats must keep `_seal`, for this version to recognise them
@@ -146,10 +146,8 @@ def lock(folder: Path | str) -> Iterator[None]:
 
 
 def _write(path: Path, step: int, arrays: Arrays, facts: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        force_to_disk(path.parent.parent)
+    path.parent.mkdir(exist_ok=True)  # but no run folder that is gone
+    with written_whole(path) as temporary:
         temporary.mkdir()
         save_file(arrays, temporary / ARRAYS)
         manifest = {"format": FORMAT, "step": int(step), "facts": facts}
@@ -159,10 +157,8 @@ def _write(path: Path, step: int, arrays: Arrays, facts: dict[str, Any]) -> None
         for written in (*temporary.iterdir(), temporary):
             force_to_disk(written)
         _check(temporary)
-        temporary.rename(path)
-        force_to_disk(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for folder in (path.parent, path.parent.parent):
+        force_to_disk(folder)
 
 
 def _check(path: Path) -> dict[str, Any]:

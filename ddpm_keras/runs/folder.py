@@ -16,7 +16,7 @@ CONFIG = "config.yaml"
 LEFTOVER = re.compile(
     r"\.(config\.yaml|log\.csv|run\.json|loss\.png|training\.png|report\.html"
     r"|skipped_images\.txt"
-    r"|(weights|best)\.safetensors|epoch-\d+\.png)\.\w+\.tmp|\.step-\d{8,}\.tmp"
+    r"|(weights|best)\.safetensors|epoch-\d+\.png)\.\w+\.tmp|\.step-\d{8,}(\.\w+)?\.tmp"
 )
 
 
