@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -88,6 +89,15 @@ def is_out_of_memory(error: BaseException) -> bool:
         bool(names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"})
         or "RESOURCE_EXHAUSTED" in str(error)  # JAX has a `RuntimeError` for all
     )
+
+
+def carried_error(error: BaseException) -> str | None:
+    """Return the text of a `RunError` that TensorFlow's exception carries, or None.
+
+    What Python raises inside a data set comes out as text within another exception.
+    """
+    found = re.search(r"^ddpm_keras\.errors\.RunError: (.*)$", str(error), re.M)
+    return found and found[1]
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:

@@ -16,6 +16,7 @@ from ddpm_keras.cli.output import guarded_output, silent_libraries
 from ddpm_keras.errors import (
     InputError,
     RunError,
+    carried_error,
     is_out_of_memory,
     nearest,
     printable,
@@ -156,6 +157,8 @@ def command(main: Main) -> Callable[[Sequence[str] | None], int]:
                     message = str(error)
                 elif is_out_of_memory(error):
                     message = TOO_LITTLE_MEMORY
+                elif carried := carried_error(error):
+                    message = carried
                 else:
                     raise
                 if "--debug" in (sys.argv[1:] if argv is None else argv):

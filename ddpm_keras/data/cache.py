@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -34,6 +35,43 @@ VERSION = 1  # to be raised when the same images are decoded to other pixels
 ENTRY = re.compile(r"([0-9a-f]{64})(\.part|\.lock)?")
 FEW = 2000  # images that are decoded sooner than processes start
 GB = 1e9
+
+
+class MappedPixels:
+    """The pixels of a cache through a memory map, of which only those indexed are read.
+
+    A process that touches a page behind the end of a mapped file is killed (SIGBUS), so
+    each read looks first whether the file has kept its size.
+
+    Args:
+        path: An `.npy` file.
+
+    Raises:
+        ValueError: When the file is none, or shorter than its header says.
+    """
+
+    def __init__(self, path: Path):
+        self.array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        self._file = path.open("rb")
+        self._size = os.fstat(self._file.fileno()).st_size
+        self.shape, self.dtype = self.array.shape, self.array.dtype
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        if os.fstat(self._file.fileno()).st_size < self._size:
+            path = Path(self._file.name)
+            raise RunError(
+                f"cache: {path} has been cut short; delete {path.parent}, and the next "
+                "run fills it again"
+            )
+        found = self.array[rows]
+        # A slice would be read later, when the file may be shorter.
+        return found.copy() if np.may_share_memory(found, self.array) else found
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
 
 
 def keeps_on_disk(source: Source, cache: str, folder: str | None) -> bool:
@@ -72,7 +110,7 @@ def load_cached(source: Source, folder: str | None = None) -> Images:
         folder: The cache's folder. None: that of the user; see `cache_folder`.
 
     Returns:
-        `Images` whose pixels are a memory map.
+        `Images` whose pixels are `MappedPixels`.
 
     Raises:
         InputError: When the folder cannot be used, or as the source does.
@@ -227,12 +265,11 @@ def _start_worker() -> None:
 def _open(entry: Path, source: Source) -> Block:
     """Return all images of a source, as its cache holds them."""
     facts = json.loads((entry / FACTS).read_bytes())
-    pixels = np.load(entry / PIXELS, mmap_mode="r", allow_pickle=False)
+    pixels = MappedPixels(entry / PIXELS)
     wanted = (len(facts["ids"]), *source.shape)
     if pixels.dtype != np.uint8 or pixels.shape != wanted:
         raise ValueError(f"{PIXELS} has the shape {pixels.shape}, not {wanted}")
     classes = None
     if (entry / LABELS).exists():
         classes = np.load(entry / LABELS, allow_pickle=False).tolist()
-    pixels, ids, skipped = np.asarray(pixels), facts["ids"], facts["skipped"]
-    return Block(pixels, ids, classes, skipped, source.count)
+    return Block(pixels, facts["ids"], classes, facts["skipped"], source.count)

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +43,17 @@ class CacheWriter:
             self._forget()
         self._pixels = _open_at(folder / PIXELS, self._size())
         self._journal = _open_at(folder / JOURNAL, self._journal_end)
-        self._new: list[Block] = []
+        self._new: dict[str, Any] = {}  # a line of the journal
         self._saved = time.monotonic()
 
     def add(self, block: Block) -> None:
         """Append a block; now and then, save."""
         self._pixels.write(np.ascontiguousarray(block.pixels))
-        self._new.append(block)
+        # Not the block itself: its pixels would stay in memory until the next save.
+        new = {"ids": block.ids, "classes": block.classes, "skipped": block.skipped}
+        for key, values in new.items():
+            self._new.setdefault(key, []).extend(values or [])
+        self._new["stop"] = block.stop
         if time.monotonic() - self._saved > SECONDS:
             self.save()
 
@@ -56,16 +61,10 @@ class CacheWriter:
         """Make everything that was added safe."""
         if self._new:
             _flush(self._pixels)
-            line = {
-                "stop": self._new[-1].stop,
-                "ids": [name for block in self._new for name in block.ids],
-                "classes": [c for block in self._new for c in block.classes or []],
-                "skipped": [text for block in self._new for text in block.skipped],
-            }
-            self._journal.write(json.dumps(line).encode() + b"\n")
+            self._journal.write(json.dumps(self._new).encode() + b"\n")
             _flush(self._journal)
-            self._take(line)
-            self._new = []
+            self._take(self._new)
+            self._new = {}
         self._saved = time.monotonic()
 
     def finish(self, description: dict) -> None:
