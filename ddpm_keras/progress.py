@@ -30,7 +30,7 @@ class Progress:
         self.what, self.total, self.unit, self.show = what, total, unit, show
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         self._bar = is_terminal or "ipykernel" in sys.modules
-        self._done, self._width = done, 0
+        self._done, self._is_drawn = done, False
         # The time left follows from what was done since here.
         self._since, self._shown = (monotonic(), done), monotonic()
         self._is_first = True
@@ -56,18 +56,24 @@ class Progress:
             print(f"{self.what}: {line}", flush=True)
         self._shown = now
 
+    def advance(self) -> None:
+        """Tell that one unit more is done."""
+        self.update(self._done + 1)
+
     def close(self) -> None:
         """End the line of the bar; other output may follow."""
-        if self._width:
+        if self._is_drawn:
             print(flush=True)
-            self._width = 0
+            self._is_drawn = False
 
     def _draw(self, line: str) -> None:
         filled = BAR_WIDTH * self._done // max(1, self.total)
         bar = "#" * filled + "-" * (BAR_WIDTH - filled)
-        text = f"{self.what} [{bar}] {line}"[: shutil.get_terminal_size().columns - 1]
-        print("\r" + text.ljust(self._width), end="", flush=True)
-        self._width = len(text)
+        width = shutil.get_terminal_size().columns - 1
+        # Padded, to cover what was there: a longer line, or another bar.
+        text = f"{self.what} [{bar}] {line}"[:width].ljust(width)
+        print(f"\r{text}", end="", flush=True)
+        self._is_drawn = True
         if self._done >= self.total:
             self.close()
 

@@ -8,12 +8,14 @@ Between images, the distance is the smallest over shifts of up to two pixels, fo
 shifted copy is a copy.
 """
 
+import contextlib
 import dataclasses
 
 import numpy as np
 
 from ddpm_keras.errors import require
 from ddpm_keras.metrics.distances import blocks, squared_distances
+from ddpm_keras.progress import Progress
 
 # A ratio below this counts as a copy: so are photographs that are zoomed by 5%, of 10%
 # more brightness or coded as JPEG of quality 30, and no new ones (docs/measures.md).
@@ -49,7 +51,7 @@ class Memorisation:
     copies_expected: float
 
 
-def memorisation(training, samples, mirrored=None, seed=0):
+def memorisation(training, samples, mirrored=None, seed=0, verbose=0):
     """Find each sample's nearest training image, and whether it is too near.
 
     Args:
@@ -61,6 +63,7 @@ def memorisation(training, samples, mirrored=None, seed=0):
             training mirrors images at random: a mirrored copy is a copy.
         seed: Seed of the choice of training images that stand in for new ones: as many
             as there are samples, or all.
+        verbose: 1 shows progress.
 
     Returns:
         A `Memorisation`. Equal training images count as one: what matters is the
@@ -78,10 +81,15 @@ def memorisation(training, samples, mirrored=None, seed=0):
     number = len(training)
     require(number >= 3, "3 or more training images are needed.", training=number)
     items = training if mirrored is None else np.concatenate([training, mirrored])
-    points = _Points(items, _middles(items), _coarse(items), number)
-    places, distances, ratios = _ratios(samples, points)
     left_out = np.random.default_rng(seed).permutation(number)[: len(samples)]
-    _, _, expected = _ratios(training[left_out], points, [left_out])
+    # Each query, and then the image that is nearest to it.
+    total = 2 * (len(samples) + len(left_out))
+    with contextlib.closing(
+        Progress("nearest images", total, "images", show=bool(verbose))
+    ) as progress:
+        points = _Points(items, _middles(items), _coarse(items), number, progress)
+        places, distances, ratios = _ratios(samples, points)
+        _, _, expected = _ratios(training[left_out], points, [left_out])
     return Memorisation(
         nearest=places % number,
         is_mirrored=places >= number,
@@ -103,12 +111,14 @@ class _Points:
         middles: Vectors, and of images the middle that every shift leaves, as vectors.
         coarse: Vectors, and of images small ones, as vectors.
         number: Number of training images, without mirror images.
+        progress: Advances by each query.
     """
 
     items: np.ndarray
     middles: np.ndarray
     coarse: np.ndarray
     number: int
+    progress: Progress
 
 
 def _ratios(queries, points, left_out=()):
@@ -134,6 +144,7 @@ def _nearest(queries, points, left_out=(), different=False):
         if different:
             found[found == 0.0] = np.inf
         places[i], squares[i] = candidates[i, found.argmin()], found.min()
+        points.progress.advance()
     return places, np.sqrt(squares)
 
 

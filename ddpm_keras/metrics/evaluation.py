@@ -117,7 +117,7 @@ def _distances(metrics, real, samples):
     return values
 
 
-def find_copies(training, samples, mirrored=None, seed=0):
+def find_copies(training, samples, mirrored=None, seed=0, verbose=1):
     """Look for training images among samples, in pixels and in features.
 
     Args:
@@ -125,6 +125,7 @@ def find_copies(training, samples, mirrored=None, seed=0):
         samples: `ImageSet` of samples.
         mirrored: `ImageSet` of the mirrored training images, where training mirrors.
         seed: Seed of the choice of training images left out.
+        verbose: 1 shows progress.
 
     Returns:
         A dict of `Result`s, and a dict with a `Memorisation` each for `pixels` and
@@ -135,7 +136,10 @@ def find_copies(training, samples, mirrored=None, seed=0):
         "pixels": [s.images for s in sets],
         "features": [s.features for s in sets],
     }
-    findings = {space: memorisation(*v, seed=seed) for space, v in vectors.items()}
+    findings = {
+        space: memorisation(*some, seed=seed, verbose=verbose)
+        for space, some in vectors.items()
+    }
     results = {
         f"{name} in {space}": Result(
             getattr(found, name), reference=getattr(found, f"{name}_expected")

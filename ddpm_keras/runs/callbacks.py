@@ -67,7 +67,7 @@ class MeasureSamples(keras.callbacks.Callback):
         logs["kid"] = float("nan")
         if not is_turn(self, epoch):
             return
-        options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed, "verbose": 0}
+        options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed}
         options["labels"] = self.labels
         images = to_uint8(self.model.generate_images(self.num_images, **options))
         logs["kid"] = kernel_distance(self._features, self._features_of(images)).mean

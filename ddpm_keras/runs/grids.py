@@ -95,7 +95,7 @@ class SampleGrid(keras.callbacks.Callback):
         if not self.every or not is_turn(self, epoch):
             return
         path = self.path(epoch + 1)
-        images = self.model.generate_images(**self.options, verbose=0)
+        images = self.model.generate_images(**self.options)
         grid = self._arrange(images)
         with self._attempts.attempt(path):
             save_png(path, grid)
