@@ -50,6 +50,9 @@ def tfds_dir(tmp_path_factory):
 
     splits = {"train": range(0, 5), "test": range(5, 8), "validation": range(8, 12)}
     write_tfds(root / "oxford_flowers102" / "2.1.1", flowers, splits, example)
+    clear = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 4))})
+    alphas = {"image": np.full((8, 8, 4), [200, 0, 0, 51], "uint8")}
+    write_tfds(root / "clear" / "1.0.0", clear, {"train": range(2)}, lambda k: alphas)
     text = tfds.features.FeaturesDict({"text": tfds.features.Text()})
     splits = {"train": range(2)}
     write_tfds(root / "words" / "1.0.0", text, splits, lambda k: {"text": str(k)})
@@ -130,6 +133,15 @@ def test_tfds_images_are_resized_and_grey_if_asked(tfds_dir):
     assert_flowers(load_images(config).pixels, range(5, 8), channels=1)
     images = load_images(tfds_config(tfds_dir, img_size=[4, 8])).pixels
     assert images.shape == (5, 4, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "background, colour", [("white", (244, 204, 204)), ("blue", (40, 0, 204))]
+)
+def test_transparent_images_are_composited(tfds_dir, background, colour):
+    keys = {"dataset_name": "clear", "background": background}
+    images = load_images(tfds_config(tfds_dir, img_size=8, **keys))
+    assert (images.pixels == colour).all()  # a fifth of the red of 200
 
 
 def test_tfds_data_dir_of_the_environment_is_read(tfds_dir, tmp_path):
