@@ -1,6 +1,6 @@
 """How soon samples are good: KID over seconds of training, beside diffusers.
 
-    TFDS_DATA_DIR=... python studies/speedrun.py --out runs/speedrun
+    python studies/speedrun.py --out runs/speedrun
 
 Trains without labels, one after another, each in a process of its own, on the training
 images of a configuration (flowers32.yaml), mirrored at random, and from scratch:

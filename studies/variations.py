@@ -1,6 +1,6 @@
 """What each choice beyond the recipe is worth: equal steps, equal images, two seeds.
 
-    TFDS_DATA_DIR=... python studies/variations.py --out runs/variations
+    python studies/variations.py --out runs/variations
 
 Trains a small network on Oxford Flowers for each change, at 32x32, and at 64x64 in
 patches of 2x2, which cost the same; samples it in few deterministic steps; and measures
