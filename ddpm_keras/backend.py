@@ -73,6 +73,19 @@ def is_tracing():
     return BACKEND == "tensorflow" and tf.inside_function()
 
 
+def traced_once(function, inline):
+    """Trace a function of tensors for its first call in a graph; others repeat that.
+
+    TensorFlow lets calls that assign a variable wait for each other. With `inline`, it
+    puts the operations of each call into the graph, where it optimises them again;
+    without, it starts sooner, but gradients take longer.
+    """
+    if not is_tracing():
+        return function
+    attributes = {} if inline else {"_noinline": True}
+    return tf.function(function, autograph=False, experimental_attributes=attributes)
+
+
 # Training steps.
 
 

@@ -40,7 +40,10 @@ def inputs_of(size):
 @on_tensorflow
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("known", [True, False])
-def test_parts_give_what_the_whole_gives(make_network, in_parts, size, known):
+@pytest.mark.parametrize("has_state", [True, False])
+def test_parts_give_what_the_whole_gives(
+    make_network, in_parts, size, known, has_state
+):
     import tensorflow as tf
 
     network, inputs, sizes = make_network(), inputs_of(size), []
@@ -49,16 +52,20 @@ def test_parts_give_what_the_whole_gives(make_network, in_parts, size, known):
         sizes.append(some[0].shape[0])
         return network(some, training=training)
 
+    state = [keras.Variable(0.0)] if has_state else []
+    network_that_counts.non_trainable_variables = state
+
     in_parts(3)
     shape = (size,) if known else (None,)
     signature = [tf.TensorSpec((*shape, *x.shape[1:]), x.dtype) for x in inputs]
     call = tf.function(
-        lambda *some: call_in_parts(network_that_counts, some, False), signature
+        lambda *some: call_in_parts(network_that_counts, some, True), signature
     )
-    whole = network(inputs, training=False)
+    whole = network(inputs, training=True)
     np.testing.assert_allclose(call(*inputs), whole, rtol=1e-5, atol=1e-5)
     number = min(size, 3) if known else 3
-    assert sizes == [-(-size // number) if known else None] * number
+    traces = number if has_state else 1
+    assert sizes == [-(-size // number) if known else None] * traces
 
 
 @on_tensorflow
