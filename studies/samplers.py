@@ -22,6 +22,7 @@ from commands import (
 )
 from matplotlib.figure import Figure
 
+from ddpm_keras.cli.command import set_threads
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.samplers import make_steps
 from ddpm_keras.sampling import ReverseProcess
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("--weights", type=Path, required=True)
     args = parser.parse_args()
 
+    set_threads()  # as the commands do
     process = ReverseProcess(Denoiser.from_weights(args.weights))
     rows = []
     for label, plans in SAMPLERS.items():

@@ -50,6 +50,7 @@ from contestants import STEPS, Diffusers, Ours, decay
 from matplotlib.figure import Figure
 from peer import MISSING, installed
 
+from ddpm_keras.cli.command import set_threads
 from ddpm_keras.config import Config
 from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
@@ -112,6 +113,7 @@ def work(args, name, minutes):
     config = config_of(args, name)
     folder = folder_of(args, name)
     folder.mkdir(parents=True, exist_ok=True)
+    set_threads()  # of TensorFlow, as the commands do
     program = (Diffusers if name == "diffusers" else Ours)(config, folder)
     train(program, folder, 60 * minutes, decays=name != "recipe")
     for share in SHARES:

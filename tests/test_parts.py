@@ -38,9 +38,10 @@ def inputs_of(size):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "size, has_state", [(1, False), (2, True), (3, False), (4, True), (5, False)]
+)
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("has_state", [True, False])
 def test_parts_give_what_the_whole_gives(
     make_network, in_parts, size, known, has_state
 ):
