@@ -22,7 +22,7 @@ from run_script import run_script
 from ddpm_keras import progress
 from ddpm_keras.cli.command import command
 from ddpm_keras.config import Config
-from ddpm_keras.data import cache, load_images, open_source
+from ddpm_keras.data import cache, cache_writer, load_images, open_source
 from ddpm_keras.data.batches import make_batches, make_validation_batches
 from ddpm_keras.data.cache_writer import HEADER, JOURNAL, CacheWriter
 from ddpm_keras.errors import RunError
@@ -153,6 +153,28 @@ def test_lost_pixels_are_decoded_again(tmp_path, config_of):
     writer.close()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_interrupted_save_writes_no_line_twice(
+    tmp_path, config_of, monkeypatch, number
+):
+    calls = []
+
+    def flush(file):
+        cache_writer_flush(file)
+        calls.append(file)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    cache_writer_flush = cache_writer._flush
+    monkeypatch.setattr(cache_writer, "_flush", flush)
+    with pytest.raises(KeyboardInterrupt):
+        load_images(config_of())
+    (part,) = entries(tmp_path, ".part")
+    assert len((part / JOURNAL).read_text().splitlines()) == number - 1
+    monkeypatch.undo()
+    assert_equal(load_images(config_of()), load_images(config_of(cache="ram")))
+
+
 CHANGES = ["time", "content", "name", "new", "size", "background", "channels"]
 
 
@@ -227,7 +249,7 @@ def test_disk_that_is_full_is_reported_and_nothing_is_lost(
     add = CacheWriter.add
 
     def full(writer, block):
-        if writer.stop + len(writer._new.get("ids", [])):
+        if writer.stop + len(writer._new):
             raise OSError(28, "No space left on device")
         add(writer, block)
 
@@ -263,9 +285,9 @@ def test_damaged_cache_is_reported(tmp_path, config_of):
 def test_cache_that_is_cut_while_it_is_read_is_reported(tmp_path, config_of, capsys):
     images = load_images(config_of())
     (entry,) = entries(tmp_path)
-    os.truncate(entry / "pixels.npy", 500)  # a read beyond that kills the process
+    os.truncate(entry / "pixels.npy", 500)  # to read image 190 kills the process
     start = f"cache: {entry}/pixels.npy has been cut short; delete {entry}, and "
-    assert refusal(images.pixels.__getitem__, 9, error=RunError).startswith(start)
+    assert refusal(images.pixels.__getitem__, 190, error=RunError).startswith(start)
 
     @command
     def main(argv):
@@ -343,6 +365,8 @@ def test_pixels_are_mapped_and_not_copied(config_of):
     images = load_images(config_of())
     assert isinstance(images.pixels.array.base, np.memmap)
     assert images.take(slice(9)).pixels.array is images.pixels
+    with pytest.raises(ValueError, match="always a copy"):
+        np.asarray(images.pixels, copy=False)
 
 
 # Clearing.

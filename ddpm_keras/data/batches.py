@@ -10,7 +10,7 @@ import numpy as np
 from ddpm_keras.data.images import Images
 from ddpm_keras.errors import InputError
 
-# Batches made ahead. TensorFlow's own choice grew to hundreds, 1 GB of 64x64 images.
+# Batches kept ready. TensorFlow's own choice grew to hundreds, 1 GB of 64x64 images.
 PREFETCH = 8
 
 

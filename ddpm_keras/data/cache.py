@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ddpm_keras.data.cache_writer import FACTS, LABELS, PIXELS, CacheWriter
-from ddpm_keras.data.images import Images
+from ddpm_keras.data.images import Images, LazyPixels
 from ddpm_keras.data.source import Block, Source
 from ddpm_keras.errors import InputError, RunError
 from ddpm_keras.memory import free_memory
@@ -37,11 +37,12 @@ FEW = 2000  # images that are decoded sooner than processes start
 GB = 1e9
 
 
-class MappedPixels:
-    """The pixels of a cache through a memory map, of which only those indexed are read.
+class MappedPixels(LazyPixels):
+    """The images of a cache, read through a memory map.
 
-    A process that touches a page behind the end of a mapped file is killed (SIGBUS), so
-    each read looks first whether the file has kept its size.
+    A process that touches a page behind the end of a mapped file is killed (SIGBUS). So
+    each read looks first whether the file has kept its size; only one that is cut in
+    the microseconds between is still fatal.
 
     Args:
         path: An `.npy` file.
@@ -51,27 +52,20 @@ class MappedPixels:
     """
 
     def __init__(self, path: Path):
-        self.array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-        self._file = path.open("rb")
-        self._size = os.fstat(self._file.fileno()).st_size
-        self.shape, self.dtype = self.array.shape, self.array.dtype
-
-    def __len__(self) -> int:
-        return len(self.array)
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.array = np.asarray(mapped)
+        self.shape, self.dtype = mapped.shape, mapped.dtype
+        self._path, self._map, self._size = path, mapped.base, mapped.base.size()
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        if os.fstat(self._file.fileno()).st_size < self._size:
-            path = Path(self._file.name)
+        if self._map.size() < self._size:
             raise RunError(
-                f"cache: {path} has been cut short; delete {path.parent}, and the next "
-                "run fills it again"
+                f"cache: {self._path} has been cut short; delete {self._path.parent}, "
+                "and the next run fills it again"
             )
         found = self.array[rows]
         # A slice would be read later, when the file may be shorter.
         return found.copy() if np.may_share_memory(found, self.array) else found
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
 
 
 def keeps_on_disk(source: Source, cache: str, folder: str | None) -> bool:

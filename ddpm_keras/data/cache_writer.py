@@ -1,11 +1,11 @@
 """The writing of a cache of decoded images, which goes on where it was interrupted."""
 
+import dataclasses
 import json
 import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,28 +43,31 @@ class CacheWriter:
             self._forget()
         self._pixels = _open_at(folder / PIXELS, self._size())
         self._journal = _open_at(folder / JOURNAL, self._journal_end)
-        self._new: dict[str, Any] = {}  # a line of the journal
+        self._new: list[Block] = []
         self._saved = time.monotonic()
 
     def add(self, block: Block) -> None:
         """Append a block; now and then, save."""
         self._pixels.write(np.ascontiguousarray(block.pixels))
-        # Not the block itself: its pixels would stay in memory until the next save.
-        new = {"ids": block.ids, "classes": block.classes, "skipped": block.skipped}
-        for key, values in new.items():
-            self._new.setdefault(key, []).extend(values or [])
-        self._new["stop"] = block.stop
+        # Without its pixels, which would stay in memory until the next save.
+        self._new.append(dataclasses.replace(block, pixels=None))
         if time.monotonic() - self._saved > SECONDS:
             self.save()
 
     def save(self) -> None:
         """Make everything that was added safe."""
-        if self._new:
+        new, self._new = self._new, []  # no line is written twice, if this is cut off
+        if new:
             _flush(self._pixels)
-            self._journal.write(json.dumps(self._new).encode() + b"\n")
+            line = {
+                "stop": new[-1].stop,
+                "ids": [name for block in new for name in block.ids],
+                "classes": [c for block in new for c in block.classes or []],
+                "skipped": [text for block in new for text in block.skipped],
+            }
+            self._journal.write(json.dumps(line).encode() + b"\n")
             _flush(self._journal)
-            self._take(self._new)
-            self._new = {}
+            self._take(line)
         self._saved = time.monotonic()
 
     def finish(self, description: dict) -> None:

@@ -1,5 +1,6 @@
 """The images of a data set, and their split into training and held-out ones."""
 
+import abc
 import contextlib
 import dataclasses
 import hashlib
@@ -15,26 +16,41 @@ from ddpm_keras.labels import NO_LABEL
 BLOCK = 4096  # images hashed at a time
 
 
-class Rows:
-    """Some rows of an array, in any order, of which only those indexed are copied.
+class LazyPixels(abc.ABC):
+    """Images of which those that are indexed are read; `np.asarray` reads them all.
+
+    Attributes:
+        shape: `(num_images, height, width, channels)`.
+        dtype: uint8.
+    """
+
+    @abc.abstractmethod
+    def __getitem__(self, rows):
+        """Return some images as an array of their own."""
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ValueError("pixels that are read are always a copy")
+        return np.asarray(self[:], dtype)
+
+
+class Rows(LazyPixels):
+    """Some images, in any order, of which only those that are indexed are copied.
 
     Args:
-        array: An array, or a memory map that does not fit into memory.
-        places: Int array, the rows.
+        array: All images, an array or `LazyPixels`.
+        places: Int array, which of them.
     """
 
     def __init__(self, array, places):
         self.array, self.places = array, places
         self.shape, self.dtype = (len(places), *array.shape[1:]), array.dtype
 
-    def __len__(self):
-        return len(self.places)
-
     def __getitem__(self, rows):
         return self.array[self.places[rows]]
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self[:], dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,8 +58,8 @@ class Images:
     """The images of a data set, in a fixed order, with their labels.
 
     Attributes:
-        pixels: uint8 array, memory map or `Rows`, of shape
-            `(num_images, height, width, channels)`.
+        pixels: uint8 array of shape `(num_images, height, width, channels)`, or
+            `LazyPixels`: those of a cache on disk, or of a split.
         labels: Class of each image, an int32 array of shape `(num_images,)`, or None.
         names: Class names, by label; () without labels.
         ids: What identifies each image wherever it stands in the data set, such as its
@@ -52,7 +68,7 @@ class Images:
         digests: Folder that keeps the digests of pixels which never change, or None.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | LazyPixels
     labels: np.ndarray | None = None
     names: tuple[str, ...] = ()
     ids: np.ndarray | Sequence[str] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_keras.data.images import Images
+from ddpm_keras.data.images import Images, LazyPixels
 from ddpm_keras.errors import InputError
 from ddpm_keras.memory import total_memory
 from ddpm_keras.progress import Progress
@@ -26,14 +26,15 @@ class Block:
     """Decoded images that follow each other in their source.
 
     Attributes:
-        pixels: uint8 array of shape `(num_images, height, width, channels)`.
+        pixels: uint8 array of shape `(num_images, height, width, channels)`, or
+            `LazyPixels`.
         ids: What identifies each of them.
         classes: The class of each, a number, or None if the source need not store it.
         skipped: "name (reason)" of each image that could not be read.
         stop: Index of the first image of the source after the block.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | LazyPixels
     ids: list[str]
     classes: list[int] | None
     skipped: list[str]
