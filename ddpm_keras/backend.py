@@ -74,14 +74,12 @@ def is_tracing():
 
 
 def traced_once(function, inline):
-    """Trace a function of tensors for its first call in a graph; others repeat that.
+    """Let a function of tensors be traced at its first call in a graph only.
 
-    TensorFlow lets calls that assign a variable wait for each other. With `inline`, it
-    puts the operations of each call into the graph, where it optimises them again;
-    without, it starts sooner, but gradients take longer.
+    TensorFlow only, while a graph is traced. With `inline`, its operations are copied
+    into the graph at each call and optimised again; without, starts are sooner and
+    gradients slower. Calls that assign a variable wait for each other.
     """
-    if not is_tracing():
-        return function
     attributes = {} if inline else {"_noinline": True}
     return tf.function(function, autograph=False, experimental_attributes=attributes)
 

@@ -148,9 +148,9 @@ def one_thread_each():
     """Let TensorFlow run each operation on one thread, and several side by side.
 
     From then on batches are computed in parts (`ddpm_keras.parts`), so networks must
-    treat each image alone, as ours do. Call it before TensorFlow computes anything.
-    Nothing is changed on a GPU, on more than `MOST_PARTS` cores, or where the numbers
-    of threads are set already.
+    treat each image alone and add no loss in their call, as ours do. Call it before
+    TensorFlow computes anything. Nothing is changed on a GPU, on more than `MOST_PARTS`
+    cores, or where the numbers of threads are set already.
     """
     if BACKEND != "tensorflow" or not 2 <= count_cores() <= MOST_PARTS:
         return

@@ -86,7 +86,7 @@ class Disk:
         status = os.fstat(descriptor)
         self.unforced_files.discard(status.st_ino)
         if stat.S_ISDIR(status.st_mode):
-            # Where a file was before it got a name that is forced is of no matter.
+            # Once the new name of a file is forced, the old one cannot come back.
             forced = {n[1] for n in self.unforced_names if n[0] == status.st_ino}
             kept = [n for n in self.unforced_names if n[1] not in forced]
             self.unforced_names = kept

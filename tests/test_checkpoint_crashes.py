@@ -184,7 +184,7 @@ def test_full_disk_at_any_operation_is_reported_and_survived(scene, lasting):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for number in (n for n, kind in enumerate(kinds) if kind in TAKES_ROOM):
         if number == 1 or number == 0 and old is not None:
-            continue  # To make the folder that is there takes no room.
+            continue  # To make `checkpoints`, where it is there, takes no room.
         folder = start()
 
         def fails(n, kind, number=number):

@@ -38,34 +38,42 @@ def inputs_of(size):
 
 
 @on_tensorflow
-@pytest.mark.parametrize(
-    "size, has_state", [(1, False), (2, True), (3, False), (4, True), (5, False)]
-)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("known", [True, False])
-def test_parts_give_what_the_whole_gives(
-    make_network, in_parts, size, known, has_state
+def test_parts_give_what_the_whole_gives(make_network, in_parts, size, known):
+    check_parts(make_network(), in_parts, size, known)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("training, traces", [(True, 3), (False, 1)])
+def test_only_state_that_changes_has_each_part_traced(
+    make_network, in_parts, training, traces
 ):
+    state = [keras.Variable(0.0)]
+    check_parts(make_network(), in_parts, 5, True, training, traces, state)
+
+
+def check_parts(network, in_parts, size, known, training=True, traces=1, state=()):
+    """Compare three parts of a batch with the whole; count the network's traces."""
     import tensorflow as tf
 
-    network, inputs, sizes = make_network(), inputs_of(size), []
+    inputs, sizes = inputs_of(size), []
 
     def network_that_counts(some, training):
         sizes.append(some[0].shape[0])
         return network(some, training=training)
 
-    state = [keras.Variable(0.0)] if has_state else []
     network_that_counts.non_trainable_variables = state
 
     in_parts(3)
     shape = (size,) if known else (None,)
     signature = [tf.TensorSpec((*shape, *x.shape[1:]), x.dtype) for x in inputs]
     call = tf.function(
-        lambda *some: call_in_parts(network_that_counts, some, True), signature
+        lambda *some: call_in_parts(network_that_counts, some, training), signature
     )
-    whole = network(inputs, training=True)
+    whole = network(inputs, training=training)
     np.testing.assert_allclose(call(*inputs), whole, rtol=1e-5, atol=1e-5)
     number = min(size, 3) if known else 3
-    traces = number if has_state else 1
     assert sizes == [-(-size // number) if known else None] * traces
 
 

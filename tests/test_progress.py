@@ -3,10 +3,14 @@
 import io
 import sys
 
+import numpy as np
 import pytest
 
 from ddpm_keras import progress
+from ddpm_keras.metrics.copies import memorisation
+from ddpm_keras.model import DiffusionModel
 from ddpm_keras.progress import Progress, duration
+from ddpm_keras.runs.grids import SampleGrid
 
 
 class Terminal(io.StringIO):
@@ -74,8 +78,34 @@ def test_terminal_gets_a_bar_that_ends_its_line(clock, output):
         "sampling [########################] 400 of 400 steps",
     ]
     assert terminal.getvalue().endswith("\n")
-    # A shorter line covers the one before.
-    assert len(terminal.getvalue().split("\r")[4].rstrip("\n")) >= len(lines[2])
+
+
+def test_bar_covers_a_longer_one_of_other_work(clock, output):
+    terminal = output(Terminal)
+    training = Progress("training", 1000, "steps")
+    clock[0] += 1
+    training.update(1, lambda: "epoch 1 of 100, loss 0.5000")
+    Progress("sampling", 1, "steps").update(1)
+    _, long, short = terminal.getvalue().rstrip("\n").split("\r")
+    assert len(short) == len(long) > len(short.rstrip()) + 20
+
+
+def test_search_for_copies_is_shown_to_its_end(clock, output):
+    rng = np.random.default_rng(0)
+    terminal = output(Terminal)
+    memorisation(rng.normal(size=(4, 3)), rng.normal(size=(9, 3)), verbose=1)
+    shown = terminal.getvalue().split("\r")[-1].strip()
+    assert shown == f"copies [{'#' * 24}] 26 of 26 searches"
+
+
+def test_grid_of_a_training_is_shown(output, tmp_path, make_network):
+    log = output(Terminal)
+    model = DiffusionModel(make_network(), seed=0)
+    grid = SampleGrid(tmp_path, every=1, num_images=1, sampler="dpmpp", steps=2)
+    grid.set_model(model)
+    grid.set_params({"epochs": 1})
+    grid.on_epoch_end(0)
+    assert "sampling [" in log.getvalue() and "2 of 2 steps" in log.getvalue()
 
 
 def test_what_was_done_before_does_not_count_as_fast(clock, output):

@@ -1,4 +1,4 @@
-"""Commands and links in the documents are valid, and the README's commands run."""
+"""Commands and links in the documents are valid, and most of the commands run."""
 
 import contextlib
 import io
@@ -98,7 +98,7 @@ def test_links_lead_somewhere(document):
     assert [link for link in links if not (folder / link).exists()] == []
 
 
-# In this order: others need what the commands of the first have made.
+# In this order: later ones use `runs/demo/001` and files that earlier ones make.
 RUN = (
     *("README.md", "docs/sampling.md", "docs/training.md", "docs/export.md"),
     *("docs/measures.md", "weights/flowers32.md", "weights/flowers64.md"),
@@ -112,16 +112,19 @@ STOPPED = {
     "scripts/sample.py --weights checkpoints/": "of 1,000 steps",
     "make web": "http://127.0.0.1",
 }
-# This test is part of it; take hours; waits for a second host; takes 250 MB from the
-# net, in whose place `make_inputs` puts weights.
-SKIPPED = ("make test", "studies/", "NUM_PROCESSES=2", "curl ", "unzip ")
+SKIPPED = (
+    "make test",  # which this is part of
+    "studies/",  # hours
+    "NUM_PROCESSES=2",  # waits for a second host
+    *("curl ", "unzip "),  # 250 MB, in whose place `make_inputs` puts weights
+)
 
 
 @pytest.mark.slow
 def test_commands_of_the_documents_run_in_order(tmp_path):
-    """In a copy, each as printed; needs Oxford Flowers, or TFDS_DATA_DIR with them.
+    """In a copy, each as printed; takes an hour, mostly for 2,048 samples at a time.
 
-    Takes an hour, most of it for measures of 2,048 samples.
+    Needs Oxford Flowers, or TFDS_DATA_DIR with them; npm; and the packages of `judge`.
     """
     ignored = shutil.ignore_patterns(".venv", ".git", "runs", "*.egg-info")
     copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored)
@@ -133,7 +136,7 @@ def test_commands_of_the_documents_run_in_order(tmp_path):
             continue
         marker = next((m for part, m in STOPPED.items() if part in command), None)
         status, output = run(command, copy, marker)
-        # make hands Ctrl-C on, and dies of it.
+        # make dies of Ctrl-C.
         expected = {130, -signal.SIGINT} if marker else {0}
         assert status in expected, f"{command}\n{output}"
     for code in (code for text in texts for code in blocks(text, "python")):
@@ -156,10 +159,11 @@ def run(command, folder, marker=None):
             env=os.environ | here,
             stdout=file,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches all processes of a terminal
         )
     while marker and process.poll() is None:
         if marker in path.read_text():
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
             break
         time.sleep(1)
     return process.wait(), path.read_text()

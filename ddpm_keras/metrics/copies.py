@@ -82,10 +82,10 @@ def memorisation(training, samples, mirrored=None, seed=0, verbose=0):
     require(number >= 3, "3 or more training images are needed.", training=number)
     items = training if mirrored is None else np.concatenate([training, mirrored])
     left_out = np.random.default_rng(seed).permutation(number)[: len(samples)]
-    # Each query, and then the image that is nearest to it.
+    # For the image nearest to each query, and then for the nearest to that.
     total = 2 * (len(samples) + len(left_out))
     with contextlib.closing(
-        Progress("nearest images", total, "images", show=bool(verbose))
+        Progress("copies", total, "searches", show=bool(verbose))
     ) as progress:
         points = _Points(items, _middles(items), _coarse(items), number, progress)
         places, distances, ratios = _ratios(samples, points)
@@ -111,7 +111,7 @@ class _Points:
         middles: Vectors, and of images the middle that every shift leaves, as vectors.
         coarse: Vectors, and of images small ones, as vectors.
         number: Number of training images, without mirror images.
-        progress: Advances by each query.
+        progress: Advances by each search.
     """
 
     items: np.ndarray

@@ -146,7 +146,7 @@ def lock(folder: Path | str) -> Iterator[None]:
 
 
 def _write(path: Path, step: int, arrays: Arrays, facts: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)  # but no run folder that is gone
+    path.parent.mkdir(exist_ok=True)  # no parents: a run that is gone stays gone
     with written_whole(path) as temporary:
         temporary.mkdir()
         save_file(arrays, temporary / ARRAYS)
