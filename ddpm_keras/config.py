@@ -207,6 +207,9 @@ class Config(BaseModel):
     )
     sample_eta: Fraction = 0.0
     """share of the ancestral noise, for ddim and dpmpp"""
+    sample_until: Share = 0.0
+    """share of the process, below 1, that the last step skips; for networks that fail
+    where there is little noise"""
     sample_guidance_scale: NonNegative = 1.0
     """how strongly labels steer; 1 is no guidance, 2 to 4 give clearer and less varied
     images"""
@@ -324,7 +327,7 @@ class Config(BaseModel):
 RESUMABLE = {
     *("data_dir", "cache", "cache_dir", "num_epochs", "learning_rate"),
     *("sample_every", "num_samples", "sampler", "sample_steps", "sample_eta"),
-    *("sample_guidance_scale", "save_every", "keep", "tensorboard"),
+    *("sample_until", "sample_guidance_scale", "save_every", "keep", "tensorboard"),
     *("distribute", "eval_every", "eval_images", "eval_features"),
 }
 

@@ -148,14 +148,15 @@ def default_steps_text():
     )
 
 
-def spaced_timesteps(timesteps, steps, spacing="trailing"):
+def spaced_timesteps(timesteps, steps, spacing="trailing", first=0):
     """Spread steps over the timesteps (Lin et al. 2023, table 2).
 
     Args:
         timesteps: Number of timesteps that the network was trained on.
-        steps: Number of steps, 1 to `timesteps`.
+        steps: Number of steps, 1 to `timesteps - first`.
         spacing: `"trailing"` starts at the last timestep, pure noise; `"leading"` ends
-            at timestep 0.
+            at the first one.
+        first: The lowest timestep to spread them over.
 
     Returns:
         Two descending int arrays of shape `(steps,)`: the timestep that each step
@@ -165,9 +166,9 @@ def spaced_timesteps(timesteps, steps, spacing="trailing"):
         - [Lin et al., 2023](https://arxiv.org/abs/2305.08891)
     """
     if spacing == "leading":
-        visited = np.arange(steps)[::-1] * (timesteps // steps)
+        visited = first + np.arange(steps)[::-1] * ((timesteps - first) // steps)
     else:
-        visited = np.round(timesteps - np.arange(steps) * timesteps / steps)
+        visited = np.round(timesteps - np.arange(steps) * (timesteps - first) / steps)
         visited = visited.astype(int) - 1
     return visited, np.append(visited[1:], -1)
 
@@ -178,6 +179,7 @@ def make_steps(
     steps=None,
     spacing="trailing",
     strength=1.0,
+    until=0.0,
     **options,
 ):
     """Compute the steps of a sampler over a trained diffusion process.
@@ -192,6 +194,9 @@ def make_steps(
         strength: Share of the process to reverse, above 0 and up to 1: only the steps
             that start below `strength * timesteps` are kept, for images diffused to
             that timestep.
+        until: Share of the process, at least 0 and below 1, that the last step skips:
+            it starts above `until * timesteps`, and ends with the clean image that is
+            predicted there. For networks that fail where there is little noise.
         **options: `variance` ("posterior" or "beta") for ddpm, `eta` (0 to 1) for ddim
             and dpmpp.
 
@@ -200,22 +205,35 @@ def make_steps(
 
     Raises:
         ArgumentError: When an argument is invalid.
+
+    Reference:
+        - [Song et al., 2021](https://arxiv.org/abs/2011.13456), appendix C: the reverse
+          process ends at a time above 0, and a step without noise follows
     """
     abar = diffusion.alphas_cumprod_float64
-    return _steps_over(abar, sampler, steps, spacing, strength, **options)
+    return _steps_over(abar, sampler, steps, spacing, strength, until, **options)
 
 
 def _steps_over(
-    abar, sampler="ddpm", steps=None, spacing="trailing", strength=1.0, **options
+    abar,
+    sampler="ddpm",
+    steps=None,
+    spacing="trailing",
+    strength=1.0,
+    until=0.0,
+    **options,
 ):
     timesteps = len(abar)
     names = ", ".join(SAMPLERS)
     require(sampler in SAMPLERS, f"`sampler` must be one of {names}.", sampler=sampler)
+    require(0.0 <= until < 1.0, "`until` must be at least 0 and below 1.", until=until)
+    first = int(until * timesteps)
+    most = timesteps - first
     if steps is None:
-        steps = min(SAMPLERS[sampler].default_steps or timesteps, timesteps)
-    _check_steps(timesteps, sampler, steps, spacing, strength)
-    _check_options(timesteps, sampler, steps, options)
-    visited, reached = spaced_timesteps(timesteps, int(steps), spacing)
+        steps = min(SAMPLERS[sampler].default_steps or most, most)
+    _check_steps(most, sampler, steps, spacing, strength)
+    _check_options(most, sampler, steps, options)
+    visited, reached = spaced_timesteps(timesteps, int(steps), spacing, first)
     kept = visited < strength * timesteps
     require(
         kept.any(),
@@ -236,6 +254,8 @@ def _steps_over(
 def configured_options(config):
     """Return the arguments of `make_steps` in a `Config`."""
     options = {"sampler": config.sampler, "steps": config.sample_steps}
+    if config.sample_until:
+        options["until"] = config.sample_until
     if "eta" in SAMPLERS[config.sampler].options:
         options["eta"] = config.sample_eta
     return options
@@ -245,7 +265,8 @@ def choose_steps(config, **flags):
     """Make the steps that flags and a configuration ask for; flags take precedence.
 
     Args:
-        config: A `Config`; its steps and eta apply to its own sampler only.
+        config: A `Config`; its steps and eta apply to its own sampler only, `until` to
+            every one.
         **flags: Arguments of `make_steps`; `None` means not given.
 
     Returns:
@@ -257,6 +278,8 @@ def choose_steps(config, **flags):
     options = {name: value for name, value in flags.items() if value is not None}
     if options.get("sampler", config.sampler) == config.sampler:
         options = configured_options(config) | options
+    elif config.sample_until:
+        options = {"until": config.sample_until} | options
     try:
         return options, _steps_over(config.abar(), **options)
     except ArgumentError as error:

@@ -210,6 +210,46 @@ def test_spacings_begin_and_end_where_they_say():
     assert ends == {"trailing": (999, 99), "leading": (900, 0)}
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [9, 2, None])
+def test_last_step_may_start_where_there_is_noise(diffusion, sampler, steps):
+    plan = make_steps(diffusion, sampler, steps, until=0.1)
+    defaults = {"ddpm": 900, "ddim": 50, "dpmpp": 20}
+    assert len(plan) == (steps or defaults[sampler])
+    last = 100 + 900 // len(plan) - 1
+    assert tuple(plan.timesteps[[0, -1]]) == (999, last)
+    # It ends with the predicted clean image.
+    ends = (plan.reached, plan.a, plan.b, plan.c, plan.sigma)
+    np.testing.assert_allclose([c[-1] for c in ends], [-1, 0, 1, 0, 0], atol=1e-12)
+
+
+def test_until_leaves_out_the_last_timesteps(diffusion):
+    whole = make_steps(diffusion, "ddpm")
+    plan = make_steps(diffusion, "ddpm", until=0.25)
+    np.testing.assert_array_equal(plan.timesteps, whole.timesteps[:750])
+    for name in ("a", "b", "sigma"):
+        found, wanted = getattr(plan, name), getattr(whole, name)
+        np.testing.assert_array_equal(found[:-1], wanted[:749])
+    late = make_steps(diffusion, "ddpm", until=0.25, strength=0.5)
+    np.testing.assert_array_equal(late.timesteps, whole.timesteps[500:750])
+
+
+@pytest.mark.parametrize(
+    "options, key",
+    [
+        ({"until": 1.0}, "until"),
+        ({"until": -0.1}, "until"),
+        ({"until": 0.5, "steps": 501}, "steps"),
+        ({"until": 0.5, "strength": 0.4}, "strength"),
+    ],
+    ids=str,
+)
+def test_until_that_leaves_too_little_is_refused(diffusion, options, key):
+    with pytest.raises(ArgumentError) as error:
+        make_steps(diffusion, "ddim", **options)
+    assert error.value.keys[0] == key
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_one_and_two_steps_work(diffusion, sampler, steps):
@@ -314,8 +354,12 @@ def test_flags_come_before_the_configuration(diffusion, flags, wanted):
     columns = dataclasses.astuple(make_steps(diffusion, **wanted))
     for found, column in zip(dataclasses.astuple(plan), columns, strict=True):
         np.testing.assert_array_equal(found, column)
-    config = Config(sampler="ddpm", sample_eta=0.5)
-    assert choose_steps(config)[0] == {"sampler": "ddpm", "steps": None}
+    config = Config(sampler="ddpm", sample_eta=0.5, sample_until=0.1)
+    wanted = {"sampler": "ddpm", "steps": None, "until": 0.1}
+    assert choose_steps(config)[0] == wanted
+    # It is a matter of the network, not of the sampler.
+    assert choose_steps(config, sampler="ddim")[0] == {"sampler": "ddim", "until": 0.1}
+    assert len(choose_steps(config, until=0.0)[1]) == 1000
 
 
 def test_flags_follow_the_configured_noise_levels():

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ddpm_keras.cli.command import Listed, command, import_keras, parse_args
 from ddpm_keras.cli.flags import (
-    add_eta,
     add_sampler,
+    add_shares,
     weights_and_config,
     weights_parser,
     whole_number,
@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_flags(argv)
     out = Path(args.out)
     weights, config = weights_and_config(args)
+    shared = {"sampler": args.sampler, "eta": args.eta, "until": args.until}
     chosen = [
-        choose_steps(config, sampler=args.sampler, steps=steps, eta=args.eta)
-        for steps in args.steps or [None]
+        choose_steps(config, **shared, steps=steps) for steps in args.steps or [None]
     ]
 
     import_keras()
@@ -70,7 +70,7 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     text = "network calls per image; of several numbers, sampler.json has a table for "
     text += "each (default: the configuration's)"
     add("--steps", metavar="LIST", action=Listed, help=text)
-    add_eta(add)
+    add_shares(add)
     args = parse_args(parser, argv)
     try:
         words = args.steps.split(",") if args.steps else []

@@ -86,7 +86,7 @@ def add_sampler_flags(add: Callable) -> None:
         "network calls per image, 1 to the timesteps of the training (default: the "
         f"configuration's; for another sampler {default_steps_text()})",
     )
-    add_eta(add)
+    add_shares(add)
     add_number(add, "--batch-size", "images computed together, 1 or more", 64)
 
 
@@ -96,14 +96,21 @@ def add_sampler(add: Callable) -> None:
     add_name(add, "--sampler", SAMPLERS, text)
 
 
-def add_eta(add: Callable) -> None:
-    """Add the flag `--eta`."""
+def add_shares(add: Callable) -> None:
+    """Add the flags `--eta` and `--until`."""
     add_number(
         add,
         "--eta",
         "ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it corrects errors "
         "of a briefly trained network (default: the configuration's; for another "
         "sampler 0)",
+        type=float,
+    )
+    add_number(
+        add,
+        "--until",
+        "share of the process, 0 or more and below 1, that the last step skips, to the "
+        "image predicted there (default: the configuration's)",
         type=float,
     )
 
@@ -116,7 +123,7 @@ def steps_from(
     Raises:
         InputError: When the sampler does not take such options.
     """
-    names = ("sampler", "steps", "spacing", "strength", "eta", "variance")
+    names = ("sampler", "steps", "spacing", "strength", "until", "eta", "variance")
     flags = {name: getattr(args, name, None) for name in names}
     return choose_steps(config, **flags)
 

@@ -34,7 +34,8 @@ class MeasureSamples(keras.callbacks.Callback):
 
     Args:
         real: `Images` to compare with; samples have labels as often as these.
-        config: The `Config` of the run; uses `seed` and the keys of `eval_`.
+        config: The `Config` of the run; uses `seed`, `sample_until` and the keys of
+            `eval_`.
 
     Raises:
         InputError: When there are fewer than 4 real images.
@@ -44,6 +45,7 @@ class MeasureSamples(keras.callbacks.Callback):
         super().__init__()
         self.every = config.eval_every
         self.num_images = config.eval_images
+        self.until = config.sample_until
         self.seed = config.seed
         if len(real) < 4:
             raise InputError(
@@ -67,8 +69,8 @@ class MeasureSamples(keras.callbacks.Callback):
         logs["kid"] = float("nan")
         if not is_turn(self, epoch):
             return
-        options = {"sampler": "dpmpp", "eta": 1.0, "seed": self.seed}
-        options["labels"] = self.labels
+        options = {"sampler": "dpmpp", "eta": 1.0, "until": self.until}
+        options |= {"seed": self.seed, "labels": self.labels}
         images = to_uint8(self.model.generate_images(self.num_images, **options))
         logs["kid"] = kernel_distance(self._features, self._features_of(images)).mean
 
