@@ -26,6 +26,10 @@ from ddpm_keras.runs.log import Log
 REAL = draw_flowers(24, 8)
 
 
+CHANGES = {"seed": 5, "sample_until": 0.1}  # of the configuration
+OPTIONS = {"sampler": "dpmpp", "eta": 1.0, "until": 0.1, "seed": 5}
+
+
 class FakeModel:
     """Returns flowers under noise that fades with the epochs."""
 
@@ -34,7 +38,7 @@ class FakeModel:
     def generate_images(self, num_images, labels=None, **options):
         self.labels = labels
         # The default of dpmpp is 20 steps.
-        assert options == {"sampler": "dpmpp", "eta": 1.0, "seed": 5, "verbose": 0}
+        assert options == OPTIONS
         rng = np.random.default_rng(5)
         noise = rng.normal(0.0, 1.0 / (1 + self.epoch), (num_images, 8, 8, 3))
         return draw_flowers(num_images, 8, seed=9) / 127.5 - 1.0 + noise
@@ -42,7 +46,7 @@ class FakeModel:
 
 def test_values_are_those_of_the_metrics():
     callback = MeasureSamples(
-        Images(REAL), Config(eval_every=2, eval_images=32, seed=5)
+        Images(REAL), Config(eval_every=2, eval_images=32, **CHANGES)
     )
     callback.set_model(FakeModel())
     callback.set_params({"epochs": 5})
@@ -54,9 +58,7 @@ def test_values_are_those_of_the_metrics():
     assert [np.isfinite(logs["kid"]) for logs in seen] == [0, 1, 0, 1, 1]
     assert seen[1]["kid"] > seen[3]["kid"] > seen[4]["kid"]
 
-    images = callback.model.generate_images(
-        32, sampler="dpmpp", eta=1.0, seed=5, verbose=0
-    )
+    images = callback.model.generate_images(32, **OPTIONS)
     images = np.uint8(np.clip(np.round((images + 1.0) * 127.5), 0, 255))
     extract = load_extractor("random:0", (8, 8, 3))
     real = REAL[np.random.default_rng(5).permutation(24)]
@@ -67,16 +69,14 @@ def test_values_are_those_of_the_metrics():
 
 @needs_judge
 def test_other_features_are_those_asked_for():
-    options = {"eval_features": "efficientnet-lite0", "eval_images": 16, "seed": 5}
+    options = {"eval_features": "efficientnet-lite0", "eval_images": 16, **CHANGES}
     callback = MeasureSamples(Images(REAL), Config(eval_every=1, **options))
     callback.set_model(FakeModel())
     callback.set_params({"epochs": 1})
     logs = {}
     callback.on_epoch_end(0, logs)
     extract = load_extractor("efficientnet-lite0", (8, 8, 3))
-    images = callback.model.generate_images(
-        16, sampler="dpmpp", eta=1.0, seed=5, verbose=0
-    )
+    images = callback.model.generate_images(16, **OPTIONS)
     images = np.uint8(np.clip(np.round((images + 1.0) * 127.5), 0, 255))
     real = extract(REAL[np.random.default_rng(5).permutation(24)])
     kid = kernel_distance(real, extract(images)).mean
@@ -139,7 +139,7 @@ def test_best_weights_are_those_of_the_lowest_kid(
 
 def test_log_has_the_values(tmp_path):
     callbacks = [
-        MeasureSamples(Images(REAL), Config(eval_every=2, eval_images=16, seed=5)),
+        MeasureSamples(Images(REAL), Config(eval_every=2, eval_images=16, **CHANGES)),
         Log(tmp_path / "log.csv", ["epoch,loss,val_loss,kid"]),
     ]
     model = FakeModel()
@@ -160,7 +160,7 @@ def test_log_has_the_values(tmp_path):
 
 def test_a_model_is_measured(make_network):
     callback = MeasureSamples(
-        Images(REAL), Config(eval_every=1, eval_images=16, seed=5)
+        Images(REAL), Config(eval_every=1, eval_images=16, **CHANGES)
     )
     diffusion = GaussianDiffusion(timesteps=12)
     callback.set_model(DiffusionModel(make_network(), diffusion=diffusion))
