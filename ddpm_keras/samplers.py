@@ -292,7 +292,7 @@ def _check_steps(timesteps, sampler, steps, spacing, strength):
     require(
         1 <= steps <= timesteps and int(steps) == steps,
         f"`steps` must be a whole number from 1 to {timesteps}, the timesteps of the "
-        "training.",
+        "training from `until` on.",
         steps=steps,
     )
     require(
