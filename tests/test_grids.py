@@ -86,7 +86,7 @@ def test_options_and_seed_are_the_same_each_time(tmp_path):
     model = FakeModel()
     options = {"num_images": 2, "seed": 5, "sampler": "ddim", "steps": 7}
     run(SampleGrid(tmp_path, every=1, **options), model, 2)
-    assert model.asked == [options] * 2
+    assert model.asked == [{**options, "verbose": 1}] * 2
 
 
 def test_real_images_take_the_places_of_their_class(tmp_path):

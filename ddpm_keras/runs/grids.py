@@ -95,7 +95,9 @@ class SampleGrid(keras.callbacks.Callback):
         if not self.every or not is_turn(self, epoch):
             return
         path = self.path(epoch + 1)
-        images = self.model.generate_images(**self.options)
+        # In a notebook the grid itself shows that something happens.
+        verbose = int("ipykernel" not in sys.modules)
+        images = self.model.generate_images(**self.options, verbose=verbose)
         grid = self._arrange(images)
         with self._attempts.attempt(path):
             save_png(path, grid)
