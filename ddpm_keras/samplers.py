@@ -251,13 +251,18 @@ def _steps_over(
     )
 
 
-def configured_options(config):
-    """Return the arguments of `make_steps` in a `Config`."""
-    options = {"sampler": config.sampler, "steps": config.sample_steps}
-    if config.sample_until:
-        options["until"] = config.sample_until
-    if "eta" in SAMPLERS[config.sampler].options:
-        options["eta"] = config.sample_eta
+def configured_options(config, sampler=None):
+    """Return the arguments of `make_steps` in a `Config`.
+
+    Args:
+        config: The `Config`.
+        sampler: The sampler, if not its own, to which its steps and eta do not apply.
+    """
+    options = {"until": config.sample_until} if config.sample_until else {}
+    if sampler in (None, config.sampler):
+        options |= {"sampler": config.sampler, "steps": config.sample_steps}
+        if "eta" in SAMPLERS[config.sampler].options:
+            options["eta"] = config.sample_eta
     return options
 
 
@@ -265,8 +270,7 @@ def choose_steps(config, **flags):
     """Make the steps that flags and a configuration ask for; flags take precedence.
 
     Args:
-        config: A `Config`; its steps and eta apply to its own sampler only, `until` to
-            every one.
+        config: A `Config`; see `configured_options` for what applies to which sampler.
         **flags: Arguments of `make_steps`; `None` means not given.
 
     Returns:
@@ -276,10 +280,7 @@ def choose_steps(config, **flags):
         InputError: When an argument is invalid.
     """
     options = {name: value for name, value in flags.items() if value is not None}
-    if options.get("sampler", config.sampler) == config.sampler:
-        options = configured_options(config) | options
-    elif config.sample_until:
-        options = {"until": config.sample_until} | options
+    options = configured_options(config, options.get("sampler")) | options
     try:
         return options, _steps_over(config.abar(), **options)
     except ArgumentError as error:

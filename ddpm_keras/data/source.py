@@ -27,14 +27,14 @@ class Block:
 
     Attributes:
         pixels: uint8 array of shape `(num_images, height, width, channels)`, or
-            `LazyPixels`.
+            `LazyPixels`; None where they are stored already.
         ids: What identifies each of them.
         classes: The class of each, a number, or None if the source need not store it.
         skipped: "name (reason)" of each image that could not be read.
         stop: Index of the first image of the source after the block.
     """
 
-    pixels: np.ndarray | LazyPixels
+    pixels: np.ndarray | LazyPixels | None
     ids: list[str]
     classes: list[int] | None
     skipped: list[str]

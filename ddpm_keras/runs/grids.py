@@ -95,13 +95,13 @@ class SampleGrid(keras.callbacks.Callback):
         if not self.every or not is_turn(self, epoch):
             return
         path = self.path(epoch + 1)
-        # In a notebook the grid itself shows that something happens.
-        verbose = int("ipykernel" not in sys.modules)
+        in_notebook = "ipykernel" in sys.modules  # shows the grid, not the progress
+        verbose = 0 if in_notebook else 1
         images = self.model.generate_images(**self.options, verbose=verbose)
         grid = self._arrange(images)
         with self._attempts.attempt(path):
             save_png(path, grid)
-        if "ipykernel" in sys.modules and path.exists():
+        if in_notebook and path.exists():
             from IPython.display import Image, display
 
             display(Image(str(path), width=max(256, grid.shape[1])))
