@@ -232,6 +232,8 @@ def _steps_over(
     if steps is None:
         steps = min(SAMPLERS[sampler].default_steps or most, most)
     _check_steps(most, sampler, steps, spacing, strength)
+    message = "`strength` must be above `until`: no step is left between them."
+    require(until < strength, message, strength=strength, until=until)
     _check_options(most, sampler, steps, options)
     visited, reached = spaced_timesteps(timesteps, int(steps), spacing, first)
     kept = visited < strength * timesteps
