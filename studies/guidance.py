@@ -9,6 +9,7 @@ images, so that a choice made by it can still be judged on others. Writes guidan
 whose last row is for real images.
 """
 
+import re
 from pathlib import Path
 
 from commands import FEATURES, measure, results_folder, study_parser, write_table
@@ -30,18 +31,22 @@ def main():
         help="default: 1 1.5 2 3 4",
     )
     parser.add_argument("--guides", type=Path, nargs="*", default=[])
+    text = "as of evaluate.py; default: that of the weights"
+    parser.add_argument("--until", type=float, help=text)
     args = parser.parse_args()
 
     rows = []
     for guide in [None, *args.guides]:
-        name = guide.stem if guide else "no label"
+        name = str(guide or "no label")
         for scale in args.scales:
             if guide and scale == 1:  # where no guide is called
                 continue
             flags = ["--guidance-scale", scale]
             if guide:
                 flags += ["--guide", guide]
-            out = args.out / f"{name.replace(' ', '-')}-{scale:g}"
+            if args.until is not None:
+                flags += ["--until", args.until]
+            out = args.out / re.sub(r"\W+", "-", f"{name} {scale:g}")
             results, reference = measure(args.weights, out, *MEASURES, *flags)
             rows.append({"guide": name, "scale": scale} | results)
     rows.append({"guide": "real images"} | reference)

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddpm_keras.data.pixels import make_grid, save_png
+from ddpm_keras.files import written_whole
 from ddpm_keras.runs.log import read_log
 
 MEASURES = (
@@ -51,7 +52,8 @@ def main():
         weights = args.out / f"epoch-{epoch:04}.safetensors"
         if not weights.is_file():
             train(run, "--config", args.config, "--num_epochs", epoch)
-            shutil.copy(run / "weights.safetensors", weights)
+            with written_whole(weights) as temporary:
+                shutil.copy(run / "weights.safetensors", temporary)
         results, _ = measure(weights, weights.with_suffix(""), *MEASURES)
         rows.append({"epoch": epoch} | results)
     epochs, curves = read_log(run / "log.csv")

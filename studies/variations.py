@@ -9,7 +9,7 @@ two cores; after an interruption it goes on where it was. Writes variations.csv.
 """
 
 from commands import (
-    FEATURES,
+    KID_FLAGS,
     ROOT,
     measure,
     results_folder,
@@ -50,10 +50,6 @@ CHANGES = {
     "together, shift 0.5": (*TOGETHER, "--schedule_shift", 0.5),
     "together, augmentation": (*TOGETHER, "--augment", 0.12),
 }
-MEASURES = (
-    *("--metrics", "kid", "--features", FEATURES),
-    *("--num-images", 512, "--against", "training"),
-)
 FEW_STEPS = ("--sampler", "dpmpp", "--steps", 20, "--eta", 0)
 # Of fewer images, for they take as long as the training.
 ALL_STEPS = ("--sampler", "ddpm", "--steps", 1000, "--num-images", 256)
@@ -82,11 +78,11 @@ def row_of(args, size, change, flags):
         run = args.out / f"{size}_{change}_{seed}".replace(",", "").replace(" ", "_")
         size_flags = ("--img_size", size, "--patch_size", SIZES[size], "--seed", seed)
         train(run, *COMMON, *size_flags, *flags)
-        found, _ = measure(run, run / "few_steps", *MEASURES, *FEW_STEPS)
+        found, _ = measure(run, run / "few_steps", *KID_FLAGS, *FEW_STEPS)
         row[f"KID, seed {seed}"] = found["kid"]
         row[f"error, seed {seed}"] = found["kid error"]
         if change in COMPARED and seed == args.seeds[0]:
-            found, _ = measure(run, run / "all_steps", *MEASURES, *ALL_STEPS)
+            found, _ = measure(run, run / "all_steps", *KID_FLAGS, *ALL_STEPS)
             row["KID, 1,000 steps of ddpm"] = found["kid"]
             row["error, 1,000 steps"] = found["kid error"]
     return row

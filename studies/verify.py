@@ -18,14 +18,10 @@ import sys
 import time
 from pathlib import Path
 
-from commands import FEATURES, measure, train
+from commands import KID_FLAGS, measure, train
 
 from ddpm_keras.runs.log import read_log
 
-MEASURES = (
-    *("--metrics", "kid", "--features", FEATURES),
-    *("--num-images", 512, "--against", "training"),
-)
 LINE = re.compile(r"#   (?P<name>\w+): (?P<value>[^±]+?)(?: ± (?P<error>\S+))?")
 
 
@@ -40,7 +36,7 @@ def main():
     start = time.perf_counter()
     train(run, "--config", args.config)
     minutes = (time.perf_counter() - start) / 60
-    found, _ = measure(run, run / "verified", *MEASURES)
+    found, _ = measure(run, run / "verified", *KID_FLAGS)
     loss = last_loss(run / "log.csv")
 
     kid, error = expected["kid"]

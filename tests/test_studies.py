@@ -1,6 +1,9 @@
 """What the studies conclude from figures, and what they read."""
 
+import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,61 @@ def test_speedrun_lowers_the_rate_over_the_time_there_is(study):
     assert decay(0, 0.0) == pytest.approx(1 / 500)
     assert decay(10**4, 0.5) == pytest.approx(0.5)
     assert decay(10**4, 1.0) == pytest.approx(0.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux binds to cores")
+def test_speedrun_gives_each_program_a_core_of_its_own(study, monkeypatch):
+    speedrun, seen, cores = study("speedrun"), {}, os.sched_getaffinity(0)
+    side_by_side = threading.Barrier(min(2, len(cores)))
+
+    def call(*command):
+        seen[command[-1]] = os.sched_getaffinity(0)
+        side_by_side.wait(timeout=30)
+
+    monkeypatch.setattr(speedrun, "call", call)
+    speedrun.train_all(["recipe", "diffusers"])
+    assert seen.keys() == {"recipe", "diffusers"}
+    assert all(len(bound) == 1 for bound in seen.values())
+    assert len(set.union(*seen.values())) == min(2, len(cores))
+    assert os.sched_getaffinity(0) == cores
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux binds to cores")
+def test_speedrun_begins_nothing_after_an_error(study, monkeypatch):
+    speedrun, begun = study("speedrun"), []
+
+    def call(*command):
+        begun.append(command[-1])
+        raise OSError("no such program")
+
+    monkeypatch.setattr(speedrun, "call", call)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    with pytest.raises(OSError, match="no such program"):
+        speedrun.train_all(["recipe", "diffusers", "ours"])
+    assert begun == ["recipe"]
+
+
+def test_a_table_has_a_column_for_every_key(study, tmp_path):
+    path = tmp_path / "table.csv"
+    study("commands").write_table(path, [{"KID": 0.12345}, {"KID": 1.0, "error": 2}])
+    assert path.read_text() == "KID,error\n0.1235,\n1,2\n"
+
+
+def test_what_was_measured_with_other_flags_is_measured_again(
+    study, monkeypatch, tmp_path
+):
+    commands, measured = study("commands"), []
+
+    def call(script, *flags):
+        measured.append(flags[-1])
+        result = {"value": len(measured), "error": None, "reference": 0}
+        results = {"results": {"kid": result | {"reference_error": None}}}
+        (tmp_path / "metrics.json").write_text(json.dumps(results))
+
+    monkeypatch.setattr(commands, "call", call)
+    monkeypatch.setattr(commands, "_is_of", lambda *_: True)
+    for scale in (1, 1, 2):
+        found, _ = commands.measure("weights", tmp_path, "--guidance-scale", scale)
+    assert measured == [1, 2]
+    assert found == {"kid": 2}
