@@ -96,6 +96,19 @@ def test_page_draws_normal_noise_by_seed(in_node):
         assert abs(np.corrcoef(draws[1:], draws[:-1])[0, 1]) < 0.03
 
 
+def test_only_a_page_is_replaced_by_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(WEB)
+    from assemble import build
+
+    (tmp_path / "photo.jpg").touch()
+    assert build("no_weights.safetensors", tmp_path) == 2
+    assert "it is no page; name a new folder" in capsys.readouterr().err
+    (tmp_path / "sampler.json").touch()
+    assert build("no_weights.safetensors", tmp_path) == 2
+    assert "no_weights" in capsys.readouterr().err
+    assert (tmp_path / "photo.jpg").is_file()  # until the new page is complete
+
+
 # In Chromium.
 
 CHROMIUM = next(

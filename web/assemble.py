@@ -28,7 +28,13 @@ SAMPLER = ("--sampler", "dpmpp", "--eta", "1", "--steps", "10", "20", "50")
 
 
 def build(weights, out):
-    """Write the page of some weights to a new folder; return an exit status."""
+    """Write the page of some weights to a folder; return an exit status.
+
+    A page that is there is replaced when the new one is complete; anything else is not.
+    """
+    if out.exists() and not (out / "sampler.json").is_file():
+        print(f"error: --out {out}: it is no page; name a new folder", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "exported"
         flags = ("--weights", str(weights), "--out", str(exported), *SAMPLER)
@@ -36,13 +42,16 @@ def build(weights, out):
             return status
         vendor = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(vendor, cwd=HERE, check=True)
-        (out / "vendor").mkdir(parents=True)
+        page = Path(folder) / "page"
+        (page / "vendor").mkdir(parents=True)
         for path in (path for name in PAGE for path in HERE.glob(name)):
-            shutil.copy(path, out)
+            shutil.copy(path, page)
         for name in VENDORED:
-            shutil.copy(DIST / name, out / "vendor")
-        shutil.copy(exported / "sampler.json", out)
-        shutil.copy(exported / "network_float16.onnx", out / "network.onnx")
+            shutil.copy(DIST / name, page / "vendor")
+        shutil.copy(exported / "sampler.json", page)
+        shutil.copy(exported / "network_float16.onnx", page / "network.onnx")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.move(page, out)
     return 0
 
 
@@ -51,7 +60,6 @@ if __name__ == "__main__":
         sys.exit("error: npm is missing; install Node.js, which has it")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", required=True, help="a weights file or run folder")
-    parser.add_argument("--out", required=True, type=Path, help="folder, made anew")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the page")
     args = parser.parse_args()
-    shutil.rmtree(args.out, ignore_errors=True)
     sys.exit(build(args.weights, args.out))

@@ -17,18 +17,26 @@ self.addEventListener("fetch", (event) => {
 
 /** The file from the server, or else the one kept from the last visit. */
 async function answer(request) {
-  const store = await caches.open(STORE);
+  let response;
   try {
-    const response = await fetch(request);
-    if (!response.ok) return response;
-    const isolated = isolate(response);
-    await store.put(request, isolated.clone());
-    return isolated;
+    response = await fetch(request);
   } catch (error) {
-    const kept = await store.match(request, { ignoreSearch: true });
+    const kept = await caches.match(request, { cacheName: STORE, ignoreSearch: true });
     if (kept) return kept;
     throw error;
   }
+  if (!response.ok) return response;
+  const isolated = isolate(response);
+  await keep(request, isolated.clone());
+  return isolated;
+}
+
+/** Keep a file for the next visit; without room for it this visit goes on. */
+async function keep(request, response) {
+  try {
+    const store = await caches.open(STORE);
+    await store.put(request, response);
+  } catch {}
 }
 
 function isolate(response) {

@@ -84,13 +84,19 @@ async function draw() {
   canvas.ariaLabel = `Unfinished: ${drawing.words}`;
   say(`Drawing: ${drawing.words}.`);
   const order = { label, scale: Number(guidance.value), steps: Number(steps.value) };
-  const noise = asked.has("noise") ? await readNoise(asked.get("noise")) : null;
-  worker.postMessage({ ...order, seed: Number(seed.value), noise });
+  try {
+    const noise = asked.has("noise") ? await readNoise(asked.get("noise")) : null;
+    worker.postMessage({ ...order, seed: Number(seed.value), noise });
+  } catch (error) {
+    fail(error.message);
+  }
 }
 
 /** Read noise, float32, from a file beside the page: to compare with ddpm-sample. */
 async function readNoise(name) {
-  return new Float32Array(await (await fetch(name)).arrayBuffer());
+  const response = await fetch(name);
+  if (!response.ok) throw new Error(`there is no noise at ${name}`);
+  return new Float32Array(await response.arrayBuffer());
 }
 
 function show({ step, of, pixels }) {

@@ -44,8 +44,9 @@ if __name__ == "__main__":
     args = parser.parse_args()
     try:
         server = make_server(args.folder, args.port)
-    except OSError as error:
-        sys.exit(f"error: --port {args.port}: {error.strerror}; name another")
+    except (OSError, OverflowError) as error:  # the port is taken, or none
+        reason = getattr(error, "strerror", None) or error
+        sys.exit(f"error: --port {args.port}: {reason}; name another")
     with server:
         print(f"http://127.0.0.1:{server.server_port}  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
