@@ -14,8 +14,11 @@ from refusal import refusal
 from run_script import run_script
 from saved_run import TINY, save_run
 
-from ddpm_keras.cli.real_images import choose_data
+from ddpm_keras.cli.real_images import choose_data, count_classes
 from ddpm_keras.config import Config
+from ddpm_keras.data.images import Images
+from ddpm_keras.errors import RunError
+from ddpm_keras.labels import NO_LABEL
 
 evaluate = partial(run_script, "evaluate")
 CONFIG = Config(
@@ -224,24 +227,29 @@ def test_warns_of_training_images(whole):
 def test_results_are_those_of_the_measures(whole, workplace):
     # By another way: from the samples on disk.
     from ddpm_keras.data import load_images
+
+    assert_kid(whole[1], load_images(CONFIG), workplace / "whole" / "samples", 12)
+
+
+def assert_kid(metrics, images, folder, number):
+    """Check KID and its reference against features computed here."""
     from ddpm_keras.metrics.features import load_extractor
     from ddpm_keras.metrics.kid import kernel_distance
 
-    images = []
-    for name in ("000000.npz", "000008.npz"):
-        with np.load(workplace / "whole" / "samples" / name) as file:
-            images.extend(file["images"])
-    order = np.random.default_rng(0).permutation(40)
+    samples = np.concatenate([np.load(p)["images"] for p in sorted(folder.iterdir())])
+    samples = samples[:number]
+    order = np.random.default_rng(0).permutation(len(images))[: 2 * number]
     extract = load_extractor("random:0", (8, 8, 3))
-    real = extract(load_images(CONFIG).pixels[order[:24]])
+    real = extract(images.pixels[order])
     # A quarter as many principal components as real images, with variance 1.
     variances, axes = np.linalg.eigh(np.cov(real.T, bias=True))
-    axes = axes[:, -6:] / np.sqrt(variances[-6:])
-    samples = (extract(np.stack(images)) - real.mean(0)) @ axes
+    kept = len(real) // 4
+    axes = axes[:, -kept:] / np.sqrt(variances[-kept:])
+    samples = (extract(samples) - real.mean(0)) @ axes
     real = (real - real.mean(0)) @ axes
-    found = whole[1]["results"]["kid"]
+    found = metrics["results"]["kid"]
     assert found["value"] == pytest.approx(kernel_distance(real, samples).mean)
-    reference = kernel_distance(real[:12], real[12:])
+    reference = kernel_distance(*np.split(real, 2))
     assert found["reference"] == pytest.approx(reference.mean)
     assert found["reference_error"] == pytest.approx(reference.standard_error)
 
@@ -321,6 +329,11 @@ def test_folder_of_images_of_several_sizes(samples, tmp_path):
 
 
 def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
+    from ddpm_keras.data import load_images
+    from ddpm_keras.data.images import split_indices
+    from ddpm_keras.denoiser import Denoiser
+    from ddpm_keras.metrics.bpd import VariationalBound
+
     config = CONFIG.model_copy(update={"validation_fraction": 0.5})
     (tmp_path / "half.yaml").write_text(config.to_yaml())
     _, errors = evaluate(
@@ -328,10 +341,20 @@ def test_held_out_images_are_used_where_there_are_any(samples, tmp_path):
         f"--features random:0 --data {tmp_path}/half.yaml --against held-out "
         f"--out {tmp_path}"
     )
-    protocol = metrics_of(tmp_path)["protocol"]
+    metrics = metrics_of(tmp_path)
+    protocol = metrics["protocol"]
     assert protocol["real_images"]["split"] == "held-out"
     assert protocol["bpd"] == {"split": "held-out", "number": 3}
     assert "warning" not in errors
+
+    images = load_images(CONFIG)
+    held_out = images.take(split_indices(images.ids, 0.5)[1])
+    assert_kid(metrics, held_out, tmp_path / "samples", 4)
+    chosen = np.random.default_rng(0).permutation(len(held_out))[:3]
+    bound = VariationalBound(Denoiser.from_weights("run"))
+    bits = bound.measure(np.asarray(held_out.pixels[chosen]), 0, 64).total("posterior")
+    found = metrics["results"]["bpd posterior"]["value"]
+    assert found == pytest.approx(bits.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -447,8 +470,49 @@ def test_labels_are_sampled_by_frequency_and_classified(labelled):
     assert found["protocol"]["samples"]["guidance_scale"] == 2
     output, _ = evaluate(f"{flags} --num-images 14 --out labels --force")
     assert "reused: 12" in output
-    _, errors = evaluate(f"{labelled} --metrics labels --out labels --force", status=0)
-    assert not errors  # another scale: sampled anew
+    output, errors = evaluate(f"{labelled} --metrics labels --out labels --force")
+    assert not errors and "reused" not in output  # another scale: sampled anew
+
+
+def test_samples_have_each_label_as_often_as_the_images(labelled, monkeypatch):
+    from ddpm_keras.cli import evaluate as command
+    from ddpm_keras.data import load_images
+    from ddpm_keras.data.images import split_indices
+    from ddpm_keras.labels import random_labels
+
+    asked = []
+
+    def sample(folder, process, plan, seeds, stamp, force, labels, **options):
+        asked.append((seeds, labels, stamp["labels"]))
+        raise RunError("enough")
+
+    monkeypatch.setattr(command, "sample_or_reuse", sample)
+    few = CONFIG.model_copy(update={"class_labels": True, "validation_fraction": 0.3})
+    few = few.model_copy(update={"num_images": 12})
+    Path("few.yaml").write_text(few.to_yaml())
+    for data in ("", "--data few.yaml"):
+        evaluate(f"{labelled} --metrics kid {data} --out frequencies", status=1)
+    images = load_images(few)
+    training = images.take(split_indices(images.ids, 0.3)[0])
+    counts = np.bincount(training.labels, minlength=4)
+    assert len(set(counts)) > 1
+    assert np.array_equal(asked[1][1], random_labels(range(12), counts))
+    assert asked[0][2] != asked[1][2]  # samples for other images are not used again
+
+
+def test_classes_are_counted_by_their_known_labels():
+    args = Namespace(metrics={"kid", "labels"}, asked_for=True)
+    pixels = np.zeros((5, 8, 8, 3), "uint8")
+    images = Images(pixels, labels=[2, 0, NO_LABEL, 2, 0], names=("a", "b", "c", "d"))
+    assert count_classes(args, images).tolist() == [2, 0, 2, 0]
+    one, strangers = images.take([0, 2, 3]), images.take([2])
+    for few in (one, strangers):
+        message = "--data: the images show fewer than two of the classes"
+        assert refusal(count_classes, args, few).startswith(message)
+    args.asked_for = False  # but all that apply
+    assert count_classes(args, one).tolist() == [0, 0, 2, 0]
+    assert args.metrics == {"kid"}
+    assert count_classes(args, strangers).tolist() == [1, 1, 1, 1]
 
 
 def test_one_command_measures_what_the_protocol_asks_for(labelled):
@@ -478,4 +542,4 @@ def test_unlabelled_images_can_be_compared_with(labelled):
     assert errors.count("\n") == 1 and "classes at random" in errors
     flags = f"{labelled} --metrics labels --data photos --out photos_labels"
     _, errors = evaluate(flags, status=2)
-    assert "--data: the images show none of the classes" in errors
+    assert "--data: the images show fewer than two of the classes" in errors

@@ -69,9 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     data_config = choose_data(args, config)
     check_memory(config, min(args.batch_size, args.num_images), False, "--batch-size")
 
-    import_keras()
-    from ddpm_keras.runs.report import write_report
-
     evaluation = Evaluation(args, weights, config, data_config)
     if any(METRICS[name].of_samples for name in args.metrics):
         samples = evaluation.make_samples()
@@ -85,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         evaluation.measure_bits()
     out = Path(args.out)
     evaluation.findings.write(out)
+    from ddpm_keras.runs.report import write_report
+
     for folder in (out, out.parent):
         if (folder / CONFIG).is_file():  # a run's folder: its report shows the metrics
             try:
@@ -103,18 +102,20 @@ class Evaluation:
     def __init__(
         self, args: Namespace, weights: Path, config: Config, data_config: Config
     ) -> None:
-        import keras
-
-        from ddpm_keras.denoiser import Denoiser
-        from ddpm_keras.metrics.features import load_extractor
-        from ddpm_keras.weights import fingerprint, read_training_images
-
         self.args = args
         self.metrics = metrics = args.metrics
         self.mirrors = data_config.random_flip
         self.options, self.plan = steps_from(args, config)
         self.guidance = read_guidance(args, config)
         found_guide = find_guide(args, config)
+
+        import_keras()
+        import keras
+
+        from ddpm_keras.denoiser import Denoiser
+        from ddpm_keras.metrics.features import load_extractor
+        from ddpm_keras.weights import fingerprint, read_training_images
+
         self.denoiser = Denoiser.from_weights(weights, config)
         self.guide = Denoiser.from_weights(*found_guide) if found_guide else None
         self.training, self.held_out = load_real(args, data_config, config.class_names)
@@ -283,18 +284,18 @@ class Evaluation:
         """Measure how many samples, and held-out images, show what their label says."""
         from ddpm_keras.metrics.label_accuracy import label_accuracy
 
-        held_out, args = self.held_out, []
+        held_out, reference = self.held_out, []
         known = self.training.labels >= 0
         if len(held_out) and (held_out.labels >= 0).any():
             of_known = held_out.take(held_out.labels >= 0)
             real = self.image_set("held-out images", of_known.pixels)
-            args = [real.features, of_known.labels]
+            reference = [real.features, of_known.labels]
         found = label_accuracy(
             self.training_set.features[known],
             self.training.labels[known],
             samples.features,
             self.labels,
-            *args,
+            *reference,
         )
         self.findings.results["label accuracy"] = Result(*dataclasses.astuple(found))
 

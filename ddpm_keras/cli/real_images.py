@@ -128,18 +128,22 @@ def _load(config: Config, names: list[str] | None) -> Images:
 def count_classes(args: Namespace, training: Images) -> np.ndarray:
     """Count the training images of each class; 1 each where they have no labels.
 
+    Where they show fewer than two classes, `labels` cannot be measured: it is left out
+    of the metrics.
+
     Raises:
-        InputError: When labels are to be measured and no image shows a known class.
+        InputError: When it was asked for.
     """
-    labels = training.labels
-    if labels is not None and (labels >= 0).any():
-        return np.bincount(labels[labels >= 0], minlength=len(training.names))
-    if "labels" in args.metrics:
-        raise InputError(
-            "--data: the images show none of the classes that the weights know; name "
-            "others, or leave labels out of --metrics"
-        )
-    return np.ones(len(training.names), int)
+    known = [] if training.labels is None else training.labels[training.labels >= 0]
+    counts = np.bincount(known, minlength=len(training.names)).astype(int)
+    if np.count_nonzero(counts) < 2 and "labels" in args.metrics:
+        if args.asked_for:
+            raise InputError(
+                "--data: the images show fewer than two of the classes that the "
+                "weights know; name others, or leave labels out of --metrics"
+            )
+        args.metrics.discard("labels")
+    return counts if counts.any() else np.ones(len(training.names), int)
 
 
 def describe_data(config: Config, training: Images, held_out: Images) -> dict[str, Any]:

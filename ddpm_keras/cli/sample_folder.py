@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_keras.cli.sample_labels import Chosen
-from ddpm_keras.cli.writers import png_path
+from ddpm_keras.cli.writers import difference, png_path
 from ddpm_keras.errors import InputError, short
 
 SAMPLE = re.compile(r"\d{6,10}(_[^/]+)?\.png")  # as `png_path` names them
@@ -71,10 +71,9 @@ def _check_text(path: Path, text: dict[str, Any]) -> None:
         raise InputError(
             f"--out: {path} cannot be read; remove it, and it is sampled again"
         ) from error
-    for key in {**found, **text}:
-        was, wanted = found.get(key), str(text[key]) if key in text else None
-        if was != wanted:
-            raise InputError(
-                f"--out: {path} is of another sampling ({key} {short(str(was))}, not "
-                f"{short(str(wanted))}); name another folder or use --force"
-            )
+    if other := difference(found, text):
+        name, was, wanted = other
+        raise InputError(
+            f"--out: {path} is of another sampling ({name} {short(str(was))}, not "
+            f"{short(str(wanted))}); name another folder or use --force"
+        )

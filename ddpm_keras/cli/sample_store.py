@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_keras.cli.writers import write_npz
+from ddpm_keras.cli.writers import difference, write_npz
 from ddpm_keras.errors import InputError
 from ddpm_keras.samplers import Steps
 
@@ -83,10 +83,10 @@ def _read(
             f"--out: {path} holds no samples of this size; name another folder, or use "
             "--force to remove it"
         )
-    for key, value in stamp.items():
-        if found.get(key) != str(value):
-            raise InputError(
-                f"--out: {path} holds samples of {key} {found.get(key)}, not {value}; "
-                "name another folder, or use --force to remove them"
-            )
+    if other := difference(found, stamp):
+        name, was, wanted = other
+        raise InputError(
+            f"--out: {path} holds samples of {name} {was}, not {wanted}; name another "
+            "folder, or use --force to remove them"
+        )
     return dict(zip(seeds.tolist(), images, strict=True))

@@ -92,6 +92,20 @@ def png_path(folder: Path | str, seed: int, name: str = "") -> Path:
     return Path(folder) / (f"{seed:06d}_{word}.png" if word else f"{seed:06d}.png")
 
 
+def difference(
+    found: dict[str, str], wanted: dict[str, Any]
+) -> tuple[str, str | None, str | None] | None:
+    """Return the first entry that two texts do not share: its name and both values.
+
+    A value is None where its text lacks the entry. None where the texts are equal.
+    """
+    for name in {**found, **wanted}:
+        was, now = found.get(name), str(wanted[name]) if name in wanted else None
+        if was != now:
+            return name, was, now
+    return None
+
+
 def write_npz(
     path: Path | str,
     batches: Batches,
