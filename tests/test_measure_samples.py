@@ -13,6 +13,7 @@ from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.data.images import Images
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import InputError
+from ddpm_keras.labels import random_labels
 from ddpm_keras.metrics import efficientnet
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
@@ -81,6 +82,19 @@ def test_other_features_are_those_asked_for():
     real = extract(REAL[np.random.default_rng(5).permutation(24)])
     kid = kernel_distance(real, extract(images)).mean
     np.testing.assert_allclose(logs["kid"], kid, rtol=1e-4)
+
+
+def test_samples_have_each_label_as_often_as_the_images():
+    labels = np.int32([0] * 4 + [2] * 20)
+    callback = MeasureSamples(
+        Images(REAL, labels=labels, names=("a", "b", "c")),
+        Config(eval_every=1, eval_images=32, **CHANGES),
+    )
+    callback.set_model(FakeModel())
+    callback.set_params({"epochs": 1})
+    callback.on_epoch_end(0, {})
+    wanted = random_labels(range(5, 37), [4, 0, 20])
+    assert np.array_equal(callback.model.labels, wanted)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -200,3 +200,4 @@ def test_a_program_that_has_begun_keeps_its_threads(monkeypatch):
     monkeypatch.setattr(devices, "count_cores", lambda: 2)
     devices.one_thread_each()
     assert devices.kernel_settings() == before
+    assert devices.num_parts() == 1

@@ -63,7 +63,8 @@ def test_between_seeds_begins_and_ends_at_their_noise():
     np.testing.assert_allclose(
         start(np.array([4, 0])), Process().noise([8, 3]), atol=1e-6
     )
-    # Halfway is as far from the one as from the other.
+    # Halfway is noise as strong as at the ends, as far from the one as from the other.
+    assert start(np.array([2])).std() == pytest.approx(1, abs=0.2)
     middle, (first, last) = start(np.array([2]))[0], Process().noise([3, 8])
     assert np.sum(middle * first) / np.sum(first**2) == pytest.approx(
         np.sum(middle * last) / np.sum(last**2), rel=0.2
