@@ -247,10 +247,12 @@ class Config(BaseModel):
             self.clip_min < self.clip_max,
             "clip_min must be below clip_max.",
         )
+        left = self.total_timesteps - int(self.sample_until * self.total_timesteps)
         self._require(
-            ["sample_steps", "total_timesteps"],
-            (self.sample_steps or 1) <= self.total_timesteps,
-            "sample_steps must be total_timesteps or fewer.",
+            ["sample_steps", "total_timesteps", "sample_until"],
+            (self.sample_steps or 1) <= left,
+            f"sample_steps must be {left} or fewer: total_timesteps, less the share "
+            "sample_until.",
         )
         self._require(
             ["seed", "num_samples", "eval_images"],

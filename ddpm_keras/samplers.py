@@ -72,7 +72,8 @@ def ddim(abar, abar_prev, eta=0.0):
     `eta` scales sigma: 0 is deterministic, 1 is ancestral sampling.
     """
     sigma = eta * np.sqrt((1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev))
-    eps_weight = np.sqrt(1.0 - abar_prev - sigma**2)
+    # 0 where eta is 1 and abar 0, but for rounding.
+    eps_weight = np.sqrt(np.maximum(1.0 - abar_prev - sigma**2, 0.0))
     a = eps_weight / np.sqrt(1.0 - abar)
     b = np.sqrt(abar_prev) - a * np.sqrt(abar)
     return a, b, np.zeros_like(a), sigma

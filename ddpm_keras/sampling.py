@@ -93,7 +93,7 @@ class ReverseProcess:
                 gives clearer and less varied images.
             guidance_interval: Where to guide, as shares of the process from 0, the
                 clean image, to 1, pure noise.
-            **options: Of `samplers.make_steps`: `spacing`, `eta`, `variance`.
+            **options: Of `samplers.make_steps`: `spacing`, `until`, `eta`, `variance`.
 
         Returns:
             A float32 NumPy array of shape `(num_images, height, width, channels)`, in
@@ -113,6 +113,11 @@ class ReverseProcess:
             "`seed`, that of the first image, must be an integer, 0 or more, and the "
             f"last image's at most {MAX_SEED}.",
             seed=seed,
+        )
+        require(
+            "strength" not in options,
+            "`strength` is for images to start from: see `make_steps` and `batches`.",
+            strength=options.get("strength"),
         )
         plan = make_steps(self.diffusion, sampler, steps, **options)
         seeds = np.arange(seed, seed + num_images)

@@ -315,7 +315,11 @@ def test_bad_value_names_its_key(refusal, line, received):
         (dict(clip_max=-1.0), "clip_min clip_max"),
         (
             dict(total_timesteps=10, sample_steps=11),
-            "sample_steps total_timesteps",
+            "sample_steps total_timesteps sample_until",
+        ),
+        (
+            dict(total_timesteps=10, sample_steps=10, sample_until=0.1),
+            "sample_steps total_timesteps sample_until",
         ),
         (dict(seed=2147483391), "seed num_samples eval_images"),
         (dict(patch_size=3), "img_size channel_multiplier patch_size"),

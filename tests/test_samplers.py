@@ -362,6 +362,18 @@ def test_flags_come_before_the_configuration(diffusion, flags, wanted):
     assert len(choose_steps(config, until=0.0)[1]) == 1000
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_ddim_begins_where_nothing_is_left_of_the_image(schedule):
+    """With eta 1 and abar 0 no weight is left for the noise, but for rounding."""
+    diffusion = GaussianDiffusion(
+        schedule=schedule, prediction_type="sample", rescale_zero_terminal_snr=True
+    )
+    for steps in range(2, 40):
+        plan = make_steps(diffusion, "ddim", steps, eta=1.0)
+        assert np.isfinite([plan.a, plan.b, plan.sigma]).all()
+        assert abs(plan.a[0]) < 1e-6
+
+
 def test_flags_follow_the_configured_noise_levels():
     """Without Keras, the abar of the `GaussianDiffusion` that training uses."""
     config = Config(

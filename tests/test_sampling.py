@@ -278,6 +278,7 @@ def test_xla_compiles_the_loop(make_network, set_policy, policy):
         (dict(batch_size=0), "num_images batch_size"),
         (dict(sampler="euler"), "sampler"),
         (dict(steps=13), "steps"),
+        (dict(strength=0.5), "strength"),
         (dict(seed=None), "seed"),
         (dict(seed=-1), "seed"),
         (dict(seed=MAX_SEED - 14), "seed"),
