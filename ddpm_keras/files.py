@@ -1,6 +1,7 @@
 """Files and folders that are written completely or not at all."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -52,5 +53,6 @@ def force_to_disk(path: str | Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a file or folder to end in `.bad`, or `.bad1` and so on; return it."""
-    number = len(list(path.parent.glob(f"{path.name}.bad*"))) or ""
-    return path.rename(f"{path}.bad{number}")
+    names = (f"{path.name}.bad{number or ''}" for number in itertools.count())
+    free = (name for name in names if not path.with_name(name).exists())
+    return path.rename(path.with_name(next(free)))

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from ddpm_keras.files import can_be_written, written_whole
+from ddpm_keras.files import can_be_written, set_aside, written_whole
 
 
 def test_file_is_there_at_the_end_and_not_before(tmp_path):
@@ -89,6 +89,17 @@ def test_failure_of_the_replacement_leaves_nothing(tmp_path):
     with pytest.raises(OSError), written_whole(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+
+
+def test_nothing_that_was_set_aside_is_replaced(tmp_path):
+    for text in ("one", "two", "three"):
+        (tmp_path / "log.csv").write_text(text)
+        aside = set_aside(tmp_path / "log.csv")
+        assert aside.read_text() == text and not (tmp_path / "log.csv").exists()
+        if text == "two":
+            (tmp_path / "log.csv.bad").unlink()
+    assert (tmp_path / "log.csv.bad1").read_text() == "two"
+    assert (tmp_path / "log.csv.bad").read_text() == "three"
 
 
 def test_place_that_can_be_written_is_reported(tmp_path, monkeypatch):

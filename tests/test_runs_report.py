@@ -228,6 +228,13 @@ def test_page_stands_on_its_own(run_folder):
     assert page.pictures == {k: (folder / v).read_bytes() for k, v in files.items()}
 
 
+def test_the_last_grid_is_that_of_the_latest_epoch(run_folder):
+    folder = run_folder(grids=[9990, 10000])
+    pictures = Page(write_report(folder)).pictures
+    wanted = (folder / "samples" / "epoch-10000.png").read_bytes()
+    assert pictures["samples of epoch 10000"] == wanted
+
+
 def test_large_pictures_are_made_smaller(run_folder):
     folder = run_folder(grids=[1])
     noise = np.random.default_rng(0).integers(0, 256, (1300, 650, 3), "uint8")

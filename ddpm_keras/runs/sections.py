@@ -88,7 +88,8 @@ def losses(folder, config, curves):
 
 def samples(folder, config):
     """Show the last grid beside training images, and some of those before."""
-    paths = sorted((folder / "samples").glob("epoch-*.png"))
+    paths = (folder / "samples").glob("epoch-*.png")
+    paths = sorted(paths, key=lambda path: (len(path.name), path.name))
     if not paths:
         return []
     kinds = _kinds(config)
