@@ -203,14 +203,17 @@ def test_only_a_second_ctrl_c_or_sigterm_ends_at_once(monkeypatch):
     assert stopped.value.status == 152  # that of the first
 
 
-def test_closed_terminal_does_not_stop_a_run_under_nohup():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])
+def test_what_is_ignored_does_not_stop_a_run(name):
+    """As a closed terminal under nohup, or Ctrl-C in the background of a script."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with StopSignal() as stop:
-            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(number)
             stop.check()
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_signal_stops_also_when_its_message_cannot_be_printed():

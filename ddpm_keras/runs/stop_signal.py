@@ -42,9 +42,9 @@ class StopSignal:
         self._before = {}
         for name in STOPS:
             number = getattr(signal, name, None)
-            # Under nohup, a run goes on when the terminal is closed.
-            ignored = name == "SIGHUP" and number and _is_ignored(number)
-            if number is not None and not ignored:
+            # What is ignored stays so: under nohup a run goes on when the terminal is
+            # closed, and in the background of a script Ctrl-C is not for it.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -81,7 +81,3 @@ class StopSignal:
             print(f"\n{name}: stopping{hint}", file=sys.stderr)
         if self._anywhere:
             self.check()
-
-
-def _is_ignored(number: int) -> bool:
-    return signal.getsignal(number) is signal.SIG_IGN
