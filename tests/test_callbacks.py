@@ -72,11 +72,11 @@ def test_best_weights_that_are_saved_do_not_hide_failures(checkpoints):
 
 def test_updates_that_fail_below_a_finite_loss_stop(checkpoints):
     callback, _ = checkpoints
-    callback.model.optimizer.step_counter.assign(8)
+    callback.model.optimizer.step_counter.assign(9)
     callback.set_params({"epochs": 99})
     callback.on_epoch_end(0, {"loss": 1.0})
-    callback.model.optimizer.step_counter.assign(9)
-    with pytest.raises(RunError, match="step 0: 9 steps in a row had no finite grad"):
+    callback.model.optimizer.step_counter.assign(10)
+    with pytest.raises(RunError, match="step 0: 10 steps in a row had no finite grad"):
         callback.on_epoch_end(1, {"loss": 1.0})
 
 

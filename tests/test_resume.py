@@ -437,7 +437,7 @@ def test_divergence_stops_and_the_last_finite_step_goes_on(server, tmp_path):
     argv = ["--config", "tiny.yaml", "--run-dir", folder, "--learning_rate", "1e20"]
     line = refusal(server, 1, *argv, "--save_every", 1)
     assert re.fullmatch(
-        r"step (8|12): \d+ steps in a row had no finite gradients; nothing was "
+        r"step 12: \d+ steps in a row had no finite gradients; nothing was "
         r"changed \(loss (nan|inf), learning_rate 1e\+20\); go on from the last "
         r"checkpoint with --resume and a lower --learning_rate",
         line,

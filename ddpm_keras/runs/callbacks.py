@@ -102,7 +102,7 @@ class Checkpoints(keras.callbacks.Callback):
             saving failed three times in a row, or when the last save failed.
     """
 
-    PATIENCE = 10  # steps without a finite update before training stops
+    PATIENCE = 10  # steps without a finite update before training stops, or all
 
     def __init__(
         self, folder, config, steps_per_epoch, first_step=0, facts=None, stop=None
@@ -118,7 +118,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._saved_time = time.monotonic()
         self._failures = 0  # in a row
         self._in_step = False
-        self._patience = min(self.PATIENCE, steps_per_epoch)
+        self._patience = min(self.PATIENCE, steps_per_epoch * config.num_epochs)
         self._metrics = None
         self._cut_short = contextlib.ExitStack()
 
