@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.errors import require
 from ddpm_keras.labels import NO_LABEL
 from ddpm_keras.networks import NETWORKS
 from ddpm_keras.parts import call_in_parts
@@ -13,6 +14,24 @@ from ddpm_keras.weights import load_network, read_config
 def takes(network, name):
     """Whether a network has an input of this name."""
     return name in [tensor.name for tensor in network.inputs]
+
+
+def count_classes(network):
+    """Count the classes that a network knows: 0 without labels.
+
+    Raises:
+        ArgumentError: When it takes labels and does not say of how many classes.
+    """
+    if not takes(network, "label_input"):
+        return 0
+    layers = {layer.name: layer for layer in network.layers}
+    require(
+        hasattr(layers.get("label_embedding"), "num_classes"),
+        "A network with `label_input` needs a layer called `label_embedding` that has "
+        "`num_classes`, such as a `LabelEmbedding`.",
+        network=network.name,
+    )
+    return layers["label_embedding"].num_classes
 
 
 def network_inputs(network, x_t, t, labels=None, changes=None):
@@ -90,9 +109,7 @@ class Denoiser:
     @property
     def num_classes(self):
         """Number of classes that the network knows; 0 without labels."""
-        if not takes(self.network, "label_input"):
-            return 0
-        return self.network.get_layer("label_embedding").num_classes
+        return count_classes(self.network)
 
     def __call__(self, x_t, t, labels=None):
         # Keras refuses a mixture of arrays and tensors.

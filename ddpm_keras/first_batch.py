@@ -5,24 +5,32 @@ import warnings
 import keras
 from keras import ops
 
+from ddpm_keras.denoiser import count_classes, takes
 from ddpm_keras.errors import require
+from ddpm_keras.labels import check_labels
 
 LOOKED_AT = 32
 UNKNOWN = -2  # the cardinality of a data set that may give its batches only once
 
 
-def look_at(data, network):
-    """Refuse images of another size; warn of those that are not in [-1, 1].
+def look_at(data, network, labels=None):
+    """Refuse images of another size and unknown labels; warn of another range.
 
     Args:
         data: What `fit` takes: an array, a `PyDataset` or a `tf.data.Dataset`. Others,
             such as generators, are left alone, since a look would take a batch.
         network: The network to train.
+        labels: The labels, if `data` is an array of images.
 
     Raises:
-        ArgumentError: When the network does not take images of this shape.
+        ArgumentError: When the network does not take images of this shape, or does not
+            know a label.
     """
-    images = _first_images(data)
+    images, *rest = _first_batch(data)
+    labels = rest[0] if rest else labels
+    if hasattr(labels, "shape") and takes(network, "label_input"):
+        check_labels(ops.convert_to_numpy(labels), count_classes(network))
+    images = _as_floats(images)
     if images is None:
         return
     check_size(images, network)
@@ -48,20 +56,23 @@ def check_size(images, network):
     )
 
 
-def _first_images(data):
-    """Return some images as a float array; None where they cannot be looked at."""
+def _first_batch(data):
+    """Return some images, and perhaps labels; None where nothing can be looked at."""
+    first = None
     if hasattr(data, "shape"):
         first = data[:LOOKED_AT]
     elif isinstance(data, keras.utils.PyDataset):
         first = data[0]
     elif hasattr(data, "cardinality") and int(data.cardinality()) != UNKNOWN:
         first = next(iter(data.take(1)), None)
-    else:
+    return first if isinstance(first, (tuple, list)) else (first,)
+
+
+def _as_floats(images):
+    """Return images as a float array; None where they are none."""
+    if not hasattr(images, "shape"):
         return None
-    first = first[0] if isinstance(first, (tuple, list)) else first
-    if not hasattr(first, "shape"):
-        return None
-    dtype = keras.backend.standardize_dtype(first.dtype)
+    dtype = keras.backend.standardize_dtype(images.dtype)
     if not dtype.startswith(("float", "bfloat")):
         return None  # the first step refuses them
-    return ops.convert_to_numpy(ops.cast(first, "float32"))
+    return ops.convert_to_numpy(ops.cast(images, "float32"))

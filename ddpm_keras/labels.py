@@ -92,13 +92,18 @@ def make_labels(labels, num_images, num_classes):
         f"`labels` must be an integer, or {num_images}, one for each image.",
         labels=len(made),
     )
-    lowest, highest = made.labels.min(), made.labels.max()
+    check_labels(made.labels, num_classes)
+    return made
+
+
+def check_labels(labels, num_classes):
+    """Raise `ArgumentError` unless an array's labels are known, or `NO_LABEL`."""
+    lowest, highest = np.min(labels), np.max(labels)
     require(
         lowest >= NO_LABEL and highest < num_classes,
         f"`labels` must be 0 to {num_classes - 1}, or {NO_LABEL} for none.",
         labels=int(lowest if lowest < NO_LABEL else highest),
     )
-    return made
 
 
 def between_labels(first, second, count):

@@ -38,7 +38,8 @@ class DiffusionModel(StepModel):
     Args:
         network: A `keras.Model` over `[image_input, time_input]`, and `label_input` and
             `augment_input` where it has them, with an output of the images' shape, such
-            as `build_unet` returns. Or a subclass of `keras.Model` that is called on a
+            as `build_unet` returns; with labels, it has a `LabelEmbedding` called
+            `label_embedding`. Or a subclass of `keras.Model` that is called on a
             list of the first two, and can be made anew from its `get_config`.
         ema_network: A network of the same weights' shapes, which is frozen. Default: a
             copy of `network`.
@@ -46,8 +47,9 @@ class DiffusionModel(StepModel):
         ema: Decay of the average per step, in [0, 1).
         seed: Seed of timesteps and noise in training, an int. Default: a random one.
         snr_gamma: Gamma of the min-SNR weights of `GaussianDiffusion.loss_weights`,
-            above 0, for the gradients; the loss that is logged is not weighted, so that
-            it compares with other runs and with the validation loss. Default: none.
+            above 0, for the gradients; the loss that is logged is not weighted, not
+            even by a `sample_weight` given to `fit`, so that it compares with other
+            runs and, without such weights, with the validation loss. Default: none.
         ema_warmup_power: The decay after k steps is at most 1 - (1 + k)^-power, so that
             the average soon forgets the initial weights. `None` for no warm-up, which
             is the recipe.
@@ -231,10 +233,10 @@ class DiffusionModel(StepModel):
             rate = ops.maximum(rate, (1.0 + steps) ** -self.ema_warmup_power)
         move_towards(self.ema_network.weights, self.network.weights, rate)
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """Train as Keras does; the first images are checked before, see `look_at`."""
-        look_at(x, self.network)
-        return super().fit(x, *args, **kwargs)
+        look_at(x, self.network, y)
+        return super().fit(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Predict as Keras does, with the EMA network, from `[noisy_images, t]`."""

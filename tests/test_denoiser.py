@@ -1,5 +1,6 @@
 """The denoiser against exact predictions, and its assembly from weights."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -8,7 +9,7 @@ from saved_run import save_run
 from ddpm_keras.config import Config
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import ArgumentError, InputError
 
 CONFIG = Config(
     img_size=8,
@@ -26,16 +27,6 @@ def batch(count=4):
     rng = np.random.default_rng(0)
     x_start, noise = rng.normal(size=(2, count, 8, 8, 3)).astype("float32")
     return x_start, np.arange(count, dtype="int32") * 9, noise
-
-
-def test_clean_images_come_back_from_the_target():
-    """`predict_start` is the inverse of `target`, whatever is predicted."""
-    diffusion = GaussianDiffusion(timesteps=30)
-    x_start, t, noise = batch()
-    x_t = diffusion.q_sample(x_start, t, noise)
-    target = diffusion.target(x_start, noise, t)
-    found = ops.convert_to_numpy(diffusion.predict_start(target, x_t, t))
-    np.testing.assert_allclose(found, x_start, atol=1e-4)
 
 
 def test_prediction_is_that_of_the_networks_output(make_network):
@@ -73,10 +64,12 @@ def test_given_configuration_comes_before_the_files(tmp_path):
         Denoiser.from_weights(tmp_path, wider)
 
 
-def test_features_are_the_means_of_the_middle(tmp_path):
-    save_run(tmp_path, CONFIG)
-    denoiser = Denoiser.from_weights(tmp_path)
-    x_t, t, _ = batch()
-    features = ops.convert_to_numpy(denoiser.feature_model()([x_t, t]))
-    assert features.shape == (4, 16)
-    assert np.abs(features - features[0]).max() > 1e-3
+def test_a_network_with_labels_says_of_how_many_classes():
+    image = keras.Input((8, 8, 3), name="image_input")
+    inputs = [image] + [
+        keras.Input((), dtype="int32", name=name)
+        for name in ("time_input", "label_input")
+    ]
+    network = keras.Model(inputs, keras.layers.Identity()(image))
+    with pytest.raises(ArgumentError, match="a layer called `label_embedding`"):
+        assert Denoiser(network, GaussianDiffusion()).num_classes

@@ -153,6 +153,23 @@ def test_range_of_the_first_images_is_told(
             look_at(data, network)
 
 
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
+def test_unknown_labels_are_refused(images, kind):
+    """As those that count from 1, whose last one would be trained as "no label"."""
+    levels = {"channel_multiplier": [1], "has_attention": [False]}
+    network = build_unet(8, first_conv_channels=8, num_classes=4, **levels)
+    labels = np.int32([1, 2, 3, 4])
+    model = DiffusionModel(network, diffusion=GaussianDiffusion(timesteps=20))
+    model.compile(loss="mean_squared_error")
+    data = images, labels
+    if kind == "dataset":
+        tf = pytest.importorskip("tensorflow")
+        data = (tf.data.Dataset.from_tensor_slices(data).batch(4),)
+    with pytest.raises(ArgumentError, match="must be 0 to 3, or -1 for none") as error:
+        model.fit(*data, verbose=0)
+    assert error.value.keys == ("labels",)
+
+
 def test_generator_is_left_as_it_is(images, make_network):
     batches = iter([images])
     look_at(batches, make_network())

@@ -93,7 +93,7 @@ class LabelEmbedding(layers.Layer):
 
     Call arguments:
         labels: Integer tensor of shape `(batch,)`, 0 to `num_classes - 1`; -1 means
-            "no label".
+            "no label". `DiffusionModel.fit` refuses others where it can look at them.
 
     Returns:
         A tensor of shape `(batch, dim)`.
