@@ -249,6 +249,21 @@ def test_16_bits_are_rounded_to_the_nearest_8(tmp_path):
     np.testing.assert_array_equal(pixels, np.rint(values / 257))
 
 
+@pytest.mark.parametrize(
+    "values, reason",
+    [
+        (np.float32([[0.0, 0.5]]), "floating-point pixels, of an unknown range"),
+        (np.int32([[0, 65536]]), "pixels of more than 16 bits"),
+        (np.int32([[0, -1]]), "pixels of more than 16 bits"),
+    ],
+    ids=str,
+)
+def test_numbers_of_an_unknown_range_are_refused(tmp_path, values, reason):
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    with pytest.raises(BrokenImageError, match=reason):
+        read_pixels(tmp_path / "a.tiff", 8, 8, 3)
+
+
 def test_black_and_white_is_0_and_255(tmp_path):
     image = Image.fromarray(draw_flower(0, 0, 12, 1)[..., 0] > 99)
     assert image.mode == "1"

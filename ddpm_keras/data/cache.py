@@ -180,8 +180,8 @@ def _fill(source: Source, description: dict, entry: Path) -> None:
     part = entry.with_name(f"{entry.name}.part")
     try:
         writer = CacheWriter(part, source.shape, source.count)
-        _check_space(source, writer.stop, entry.parent)
         try:
+            _check_space(source, writer.stop, entry.parent)
             _write(source, writer)
             writer.finish(description)
         except BaseException:

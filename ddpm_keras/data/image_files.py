@@ -169,6 +169,8 @@ def fit_image(pixels, height, width):
 
 def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
     """Return an image in grey or colour of 8 bits without transparency."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, of an unknown range")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         image = _to_8_bits(image)
     alpha = None
@@ -263,6 +265,8 @@ def _formats() -> tuple[str, ...]:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Round an image of 16 bits, and make its transparent value so."""
     values = np.asarray(image, "int32")
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("pixels of more than 16 bits")
     rounded = Image.fromarray(((values + 128) // 257).astype("uint8"))
     transparent = image.info.get("transparency")
     if transparent is not None:
