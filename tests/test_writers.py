@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_keras.cli.sample_folder import SAMPLE
 from ddpm_keras.cli.writers import (
     png_path,
     write_folder,
@@ -179,3 +180,12 @@ def test_full_disk_is_reported_and_leaves_no_half_file(
     with pytest.raises(RunError, match=f"{name}: cannot be written .No space left"):
         write(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_do_not_share_a_file():
+    names = ["c", "c++", "c#", "a" * 70, "a" * 71, "+", "water lily"]
+    paths = [png_path("out", 7, name) for name in names]
+    assert len(set(paths)) == len(names)
+    assert paths[0].name == "000007_c.png"
+    assert paths[-1].name == "000007_water-lily.png"
+    assert all(SAMPLE.fullmatch(path.name) for path in paths)

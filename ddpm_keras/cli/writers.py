@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,9 @@ def write_folder(
 def png_path(folder: Path | str, seed: int, name: str = "") -> Path:
     """Return the path of an image, such as `000042.png` or `000042_water-lily.png`."""
     word = re.sub(r"\W+", "-", name).strip("-")[:60]
+    if word.replace("-", " ") != name.replace("-", " "):
+        # Something is left out that may be all that tells it from another class.
+        word = f"{word}-{zlib.crc32(name.encode()):08x}".strip("-")
     return Path(folder) / (f"{seed:06d}_{word}.png" if word else f"{seed:06d}.png")
 
 
