@@ -1,5 +1,6 @@
 """The reverse process: a sampler's steps in one compiled loop, batch by batch."""
 
+import contextlib
 from numbers import Integral
 
 import keras
@@ -175,22 +176,22 @@ class ReverseProcess:
             batch_size = max(1, batch_size // passes)
         options["guidance_scale"] = guidance_scale
         batches = full_batches(len(seeds), batch_size)
-        progress = Progress(
-            "sampling", len(batches) * len(plan), "steps", show=bool(verbose)
-        )
-        for batch, (some, places) in enumerate(batches):
-            x = None if start is None else start(places)
-            some_labels = None if labels is None else labels.take(places)
-            chain = self.run(
-                plan, seeds[places], x, every=every, labels=some_labels, **options
-            )
-            for k, (t, images, x_start) in enumerate(chain, 1):
-                float(images[0, 0, 0, 0])  # wait, or it runs ahead of the device
-                progress.update(batch * len(plan) + min(k * every, len(plan)))
-                if watch is not None:
-                    watch(batch, t, images, x_start)
-            finished = seeds[some]
-            yield finished, ops.convert_to_numpy(images)[: len(finished)]
+        total = len(batches) * len(plan)
+        progress = Progress("sampling", total, "steps", show=bool(verbose))
+        with contextlib.closing(progress):
+            for batch, (some, places) in enumerate(batches):
+                x = None if start is None else start(places)
+                some_labels = None if labels is None else labels.take(places)
+                chain = self.run(
+                    plan, seeds[places], x, every=every, labels=some_labels, **options
+                )
+                for k, (t, images, x_start) in enumerate(chain, 1):
+                    float(images[0, 0, 0, 0])  # wait, or it runs ahead of the device
+                    progress.update(batch * len(plan) + min(k * every, len(plan)))
+                    if watch is not None:
+                        watch(batch, t, images, x_start)
+                finished = seeds[some]
+                yield finished, ops.convert_to_numpy(images)[: len(finished)]
 
     def run(
         self,

@@ -11,6 +11,7 @@ Their sum bounds -log2 p(x_0) / dimensions from above. t counts from 0, as every
 this package.
 """
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -130,27 +131,23 @@ class VariationalBound:
         timesteps = self.diffusion.timesteps
         batches = full_batches(len(images), batch_size)
         terms = {name: np.zeros((len(images), timesteps)) for name in VARIANCES}
-        prior = np.zeros(len(images))
-        progress = Progress(
-            "bits per dimension",
-            len(batches) * timesteps,
-            "steps",
-            show=bool(verbose),
-        )
-        for number, (some, places) in enumerate(batches, 1):
-            count = some.stop - some.start
-            batch = to_float(images[places])
-            prior[some] = self.prior(batch)[:count]
-            known = None if labels is None else labels[places]
-            generators = [np.random.default_rng((seed, k)) for k in places]
-            for t in reversed(range(timesteps)):
-                noise = np.stack(
-                    [g.standard_normal(batch.shape[1:], "float32") for g in generators]
-                )
-                at_t = self.terms(batch, np.full(len(batch), t), noise, known)
-                for name, values in at_t.items():
-                    terms[name][some, t] = values[:count]
-                progress.update(number * timesteps - t)
+        prior, shape = np.zeros(len(images)), images.shape[1:]
+        what, total = "bits per dimension", len(batches) * timesteps
+        progress = Progress(what, total, "steps", show=bool(verbose))
+        with contextlib.closing(progress):
+            for number, (some, places) in enumerate(batches, 1):
+                count = some.stop - some.start
+                batch = to_float(images[places])
+                prior[some] = self.prior(batch)[:count]
+                known = None if labels is None else labels[places]
+                generators = [np.random.default_rng((seed, k)) for k in places]
+                for t in reversed(range(timesteps)):
+                    draws = [g.standard_normal(shape, "float32") for g in generators]
+                    t_of_all = np.full(len(batch), t)
+                    at_t = self.terms(batch, t_of_all, np.stack(draws), known)
+                    for name, values in at_t.items():
+                        terms[name][some, t] = values[:count]
+                    progress.update(number * timesteps - t)
         return Likelihood(terms, prior)
 
     def _terms(self, images, t, noise, labels):

@@ -4,6 +4,7 @@ A value means nothing without the extractor of its features: values from differe
 extractors cannot be compared.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -64,12 +65,13 @@ class FeatureExtractor:
             dtype=str(images.dtype),
             shape=images.shape,
         )
-        progress = Progress("features", len(images), "images", show=bool(verbose))
         features = np.zeros((len(images), self.dims))
-        for some, places in full_batches(len(images), self.batch_size):
-            found = self.network.predict_on_batch(to_float(images[places]))
-            features[some] = np.asarray(found)[: some.stop - some.start]
-            progress.update(some.stop)
+        progress = Progress("features", len(images), "images", show=bool(verbose))
+        with contextlib.closing(progress):
+            for some, places in full_batches(len(images), self.batch_size):
+                found = self.network.predict_on_batch(to_float(images[places]))
+                features[some] = np.asarray(found)[: some.stop - some.start]
+                progress.update(some.stop)
         return features
 
 
