@@ -22,9 +22,10 @@ from ruamel.yaml.reader import ReaderError
 
 from ddpm_keras.errors import InputError, nearest, short
 
-# Our configurations stay under 2 kB. These limits reject a hostile file within a
-# second; the parser's time grows with the square of the depth.
-MAX_FILE_BYTES = 16_384
+# Our configurations stay under 2 kB, and the names of a run's classes under 240. These
+# limits reject a hostile file within seconds; the parser's time grows with the square
+# of the depth.
+MAX_FILE_BYTES = 2**18
 MAX_VALUE_LENGTH = 1_000
 MAX_DEPTH = 3
 

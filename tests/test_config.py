@@ -243,7 +243,7 @@ def test_values_have_yaml_1_2_types(tmp_path, line, key, value):
         ),
         (
             "# no\n" * 400_000,
-            "x.yaml: over 16 kB, too large for a configuration; check the path",
+            "x.yaml: over 256 kB, too large for a configuration; check the path",
         ),
     ],
     ids=lambda value: repr(value[:30]),

@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pytest
 from refusal import refusal
+from safetensors.numpy import save_file
 
+from ddpm_keras.config import Config
+from ddpm_keras.config_file import load_config
 from ddpm_keras.data.classes import check_class_names, find_classes, number_classes
+from ddpm_keras.weights.safetensors_file import metadata_of, read_config
 
 
 def test_classes_are_numbered_in_sorted_order_without_gaps():
@@ -50,6 +54,18 @@ def test_names_are_printable(name, shown):
 )
 def test_names_that_cannot_be_used_are_refused(names, message):
     assert refusal(number_classes, names).startswith(message)
+
+
+def test_as_many_names_as_are_possible_go_into_files(tmp_path):
+    _, names = number_classes([f"{k:04d} 'ä: 花" + "x" * 6 for k in range(10_000)])
+    config = Config(class_labels=True, class_names=list(names))
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml") == config
+    weights = tmp_path / "weights.safetensors"
+    save_file({"a": np.zeros(1)}, weights, metadata_of(config, None))
+    assert read_config(weights) == config
+    longer = [f"{name}!!" for name in names]
+    assert "bytes; shorten them to 200,000 in all" in refusal(number_classes, longer)
 
 
 def test_number_of_classes_is_bounded():

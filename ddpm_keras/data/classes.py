@@ -11,6 +11,7 @@ from ddpm_keras.errors import InputError, short
 from ddpm_keras.labels import MAX_CLASSES
 
 MAX_NAME_LENGTH = 200  # characters
+MAX_NAMES_BYTES = 200_000  # so that configurations and weights can hold them
 # Written by the data set tools of StyleGAN and EDM (github.com/NVlabs/edm).
 DATASET_JSON = "dataset.json"
 
@@ -155,4 +156,10 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
                 f"{short(repr(name))} have the same name; rename one"
             )
         shown[text] = name
+    size = sum(len(text.encode()) for text in shown)
+    if size > MAX_NAMES_BYTES:
+        raise InputError(
+            f"class_labels: the names of the {len(shown):,} classes have {size:,} "
+            f"bytes; shorten them to {MAX_NAMES_BYTES:,} in all"
+        )
     return tuple(shown)
