@@ -38,17 +38,25 @@ def register_when_keras_loads():
 
 
 class _KerasFinder(importlib.abc.MetaPathFinder):
-    """Finds Keras as usual, once, and registers the placeholders after it is loaded."""
+    """Finds Keras as usual, and registers the placeholders when it is loaded."""
+
+    _searching = False
 
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if name != "keras" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._searching = True  # the others, which are asked next
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._searching = False
         if spec is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module):
+                # Not before: to be found is not yet to be loaded.
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 execute(module)
                 _register()
 

@@ -59,6 +59,8 @@ def test_keras_gets_our_classes_as_soon_as_it_is_loaded(tmp_path):
         "import sys\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "import ddpm_keras\n"
+        "import importlib.util\n"
+        "assert importlib.util.find_spec('keras')  # which does not load it\n"
         "assert 'keras' not in sys.modules\n"
         "import keras, keras.saving\n"
         "assert keras.loaded\n"
