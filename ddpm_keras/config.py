@@ -51,7 +51,7 @@ from ddpm_keras.samplers import MAX_SEED, SAMPLERS, default_steps_text
 from ddpm_keras.schedules import (
     PREDICTION_TYPES,
     SCHEDULES,
-    check_noise_levels,
+    check_process,
     noise_levels,
 )
 
@@ -231,22 +231,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check_keys_together(self) -> Self:
         NETWORKS[self.network].check(**self.network_arguments())
-        check_noise_levels(
-            self.total_timesteps,
-            self.prediction_type,
-            self.schedule_shift,
-            self.rescale_zero_terminal_snr,
-        )
-        self._require(
-            ["beta_start", "beta_end"],
-            self.beta_start <= self.beta_end < 1,
-            "beta_start must not be above beta_end, and beta_end below 1.",
-        )
-        self._require(
-            ["clip_min", "clip_max"],
-            self.clip_min < self.clip_max,
-            "clip_min must be below clip_max.",
-        )
+        check_process(**self.diffusion_arguments())
         left = self.total_timesteps - int(self.sample_until * self.total_timesteps)
         self._require(
             ["sample_steps", "total_timesteps", "sample_until"],

@@ -15,11 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddpm_keras.errors import require
 from ddpm_keras.schedules import (
-    PREDICTION_TYPES,
-    SCHEDULES,
-    check_noise_levels,
+    check_process,
     noise_levels,
     posterior,
     signal_to_noise,
@@ -72,34 +69,16 @@ class GaussianDiffusion:
         schedule_shift=1.0,
         rescale_zero_terminal_snr=False,
     ):
-        names = sorted(SCHEDULES)
-        require(
-            schedule in names, f"`schedule` must be one of {names}.", schedule=schedule
-        )
-        require(
-            0.0 < beta_start <= beta_end < 1.0,
-            "`beta_start` and `beta_end` must satisfy 0 < beta_start <= beta_end < 1.",
-            beta_start=beta_start,
-            beta_end=beta_end,
-        )
-        require(
-            int(timesteps) == timesteps and timesteps >= 1,
-            "`timesteps` must be a whole number, 1 or more.",
-            timesteps=timesteps,
-        )
-        require(
-            clip_min < clip_max,
-            "`clip_min` must be smaller than `clip_max`.",
-            clip_min=clip_min,
-            clip_max=clip_max,
-        )
-        require(
-            prediction_type in PREDICTION_TYPES,
-            f"`prediction_type` must be one of {sorted(PREDICTION_TYPES)}.",
-            prediction_type=prediction_type,
-        )
-        check_noise_levels(
-            timesteps, prediction_type, schedule_shift, rescale_zero_terminal_snr
+        check_process(
+            timesteps,
+            beta_start,
+            beta_end,
+            clip_min,
+            clip_max,
+            schedule,
+            prediction_type,
+            schedule_shift,
+            rescale_zero_terminal_snr,
         )
         self.beta_start = beta_start
         self.beta_end = beta_end

@@ -134,20 +134,7 @@ class DiffusionModel(StepModel):
             network=f"{network.count_params():,} parameters",
             ema_network=f"{ema_network.count_params():,} parameters",
         )
-        require(0.0 <= ema < 1.0, "`ema` must be in [0, 1).", ema=ema)
-        require(
-            (snr_gamma is None or snr_gamma > 0)
-            and (ema_warmup_power is None or ema_warmup_power > 0),
-            "`snr_gamma` and `ema_warmup_power` must be above 0, or None.",
-            snr_gamma=snr_gamma,
-            ema_warmup_power=ema_warmup_power,
-        )
-        require(
-            0.0 <= augment <= 1.0 and 0.0 <= label_dropout < 1.0,
-            "`augment` must be in [0, 1], and `label_dropout` in [0, 1).",
-            augment=augment,
-            label_dropout=label_dropout,
-        )
+        _check_numbers(ema, snr_gamma, ema_warmup_power, augment, label_dropout)
         require(
             not augment or takes(network, "augment_input"),
             "`augment` needs a network that is told of it: build_unet(augment=True).",
@@ -333,6 +320,23 @@ class DiffusionModel(StepModel):
         }
         # Models that 0.1.0 saved have no such entry, and trained without it.
         return cls(**{"ema_warmup_power": None, **config, **parts})
+
+
+def _check_numbers(ema, snr_gamma, ema_warmup_power, augment, label_dropout):
+    require(0.0 <= ema < 1.0, "`ema` must be in [0, 1).", ema=ema)
+    require(
+        (snr_gamma is None or snr_gamma > 0)
+        and (ema_warmup_power is None or ema_warmup_power > 0),
+        "`snr_gamma` and `ema_warmup_power` must be above 0, or None.",
+        snr_gamma=snr_gamma,
+        ema_warmup_power=ema_warmup_power,
+    )
+    require(
+        0.0 <= augment <= 1.0 and 0.0 <= label_dropout < 1.0,
+        "`augment` must be in [0, 1], and `label_dropout` in [0, 1).",
+        augment=augment,
+        label_dropout=label_dropout,
+    )
 
 
 def _check_inputs(inputs):

@@ -63,10 +63,43 @@ def noise_levels(
     return betas, abar
 
 
-def check_noise_levels(
-    timesteps, prediction_type, schedule_shift, rescale_zero_terminal_snr
+def check_process(
+    timesteps,
+    beta_start,
+    beta_end,
+    clip_min,
+    clip_max,
+    schedule,
+    prediction_type,
+    schedule_shift,
+    rescale_zero_terminal_snr,
 ):
-    """Raise `ArgumentError` when these do not fit together."""
+    """Raise `ArgumentError` when these are no arguments of `GaussianDiffusion`."""
+    names = sorted(SCHEDULES)
+    require(schedule in names, f"schedule must be one of {names}.", schedule=schedule)
+    names = sorted(PREDICTION_TYPES)
+    require(
+        prediction_type in names,
+        f"prediction_type must be one of {names}.",
+        prediction_type=prediction_type,
+    )
+    require(
+        int(timesteps) == timesteps and timesteps >= 1,
+        "timesteps must be a whole number, 1 or more.",
+        timesteps=timesteps,
+    )
+    require(
+        0.0 < beta_start <= beta_end < 1.0,
+        "beta_start must be above 0 and not above beta_end, and beta_end below 1.",
+        beta_start=beta_start,
+        beta_end=beta_end,
+    )
+    require(
+        clip_min < clip_max,
+        "clip_min must be below clip_max.",
+        clip_min=clip_min,
+        clip_max=clip_max,
+    )
     require(
         schedule_shift > 0,
         "schedule_shift must be above 0.",

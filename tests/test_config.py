@@ -353,7 +353,10 @@ def test_keys_that_do_not_fit_together_are_named(values, keys):
         ("1: 2", "x.yaml:1: unknown key '1'"),
         ("[1, 2]: 3", "x.yaml:1: unknown key '?'"),
         ("<<: {seed: 1}", "x.yaml:1: unknown key '<<'"),
-        ("\nbeta_end: 1.5", "x.yaml:2: beta_start must not be above beta_end"),
+        (
+            "\nbeta_end: 1.5",
+            "x.yaml:2: beta_start must be above 0 and not above beta_end",
+        ),
         ("\tseed: 1", "x.yaml:1: bad YAML: found character '\\t'"),
         ("seed: 1\n---\nseed: 2", "x.yaml:2: bad YAML: but found another document"),
         ("seed: {a: 1, a: 2}", "x.yaml:1: seed: bad value: found duplicate key"),

@@ -19,7 +19,8 @@ class Result:
         value: The measure of the samples, or of the model.
         error: Its standard error, or `None`.
         reference: The same measure where nothing is wrong: between two halves of the
-            real images, or of training images left out. `None` where there is none.
+            real images, or of training images left out, or of held-out images. `None`
+            where there is none.
         reference_error: The standard error of that, or `None`.
     """
 

@@ -43,7 +43,8 @@ class Findings:
             reference = with_error(result.reference, result.reference_error)
             print(f"{name:{width}}  {value:>20}  {reference:>20}")
         print(
-            "reference: two halves of the real images; for nn, training images left out"
+            "reference: two halves of the real images; for nn, training images left "
+            "out; for label accuracy, held-out images"
         )
 
         for name in RESULTS:  # of an earlier evaluation

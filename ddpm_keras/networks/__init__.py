@@ -79,8 +79,8 @@ def check_memory(
 ) -> None:
     """Refuse what this machine has not the memory for, before anything is built.
 
-    What is compared with the memory is a lower bound: a network that passes may still
-    be too large.
+    What is compared with the memory is a lower bound, where attention keeps a number
+    for each pair of pixels: a network that passes may still be too large.
 
     Args:
         config: The `Config`.

@@ -92,33 +92,24 @@ def build_unet(
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), patches
         - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), augmentation
     """
-    check_unet(
-        img_size=img_size,
-        img_channels=img_channels,
-        first_conv_channels=first_conv_channels,
-        channel_multiplier=channel_multiplier,
-        has_attention=has_attention,
-        num_res_blocks=num_res_blocks,
-        norm_groups=norm_groups,
-        dropout=dropout,
-        interpolation=interpolation,
-        activation=activation,
-        patch_size=patch_size,
-        num_classes=num_classes,
-        augment=augment,
-    )
+    arguments = {
+        "img_size": img_size,
+        "img_channels": img_channels,
+        "first_conv_channels": first_conv_channels,
+        "channel_multiplier": channel_multiplier,
+        "has_attention": has_attention,
+        "num_res_blocks": num_res_blocks,
+        "norm_groups": norm_groups,
+        "dropout": dropout,
+        "interpolation": interpolation,
+        "activation": activation,
+        "patch_size": patch_size,
+        "num_classes": num_classes,
+        "augment": augment,
+    }
+    check_unet(**arguments)
     check_activation(activation)
-    _warn_of_attention(
-        unet_size(
-            img_size,
-            img_channels,
-            first_conv_channels,
-            channel_multiplier,
-            has_attention,
-            num_res_blocks,
-            patch_size,
-        ).attended
-    )
+    _warn_of_attention(unet_size(**arguments).attended)
     height, width = height_and_width(img_size)
     widths = [first_conv_channels * factor for factor in channel_multiplier]
     levels = list(enumerate(zip(widths, has_attention, strict=True)))
