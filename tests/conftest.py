@@ -115,7 +115,7 @@ def model():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", autouse=True)
 def usual_signals():
     """Signals as in a terminal: in the background or under nohup some are ignored."""
     usual = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)

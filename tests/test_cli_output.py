@@ -14,8 +14,6 @@ from ddpm_keras.cli.command import command
 from ddpm_keras.cli.output import silent_libraries
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
 
-pytestmark = pytest.mark.usefixtures("usual_signals")
-
 
 @contextlib.contextmanager
 def replaced(**streams):
@@ -96,9 +94,7 @@ def test_letters_that_a_terminal_lacks_are_escaped():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupt_that_a_module_turns_into_another_error_is_silent(
-    capsys, usual_signals, number
-):
+def test_interrupt_that_a_module_turns_into_another_error_is_silent(capsys, number):
     def load(argv):
         try:
             signal.raise_signal(number)
@@ -110,9 +106,7 @@ def test_interrupt_that_a_module_turns_into_another_error_is_silent(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupt_while_a_command_loads_ends_it_at_once(
-    monkeypatch, usual_signals, number
-):
+def test_interrupt_while_a_command_loads_ends_it_at_once(monkeypatch, number):
     class Ended(BaseException):
         pass
 

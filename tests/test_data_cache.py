@@ -235,7 +235,9 @@ def test_second_process_waits_for_the_first(tmp_path, config_of, monkeypatch, ca
     found = []
     waiting = threading.Thread(target=lambda: found.append(load_images(config_of())))
     waiting.start()
+    ends = time.monotonic() + 30
     while "waiting" not in capsys.readouterr().out:
+        assert time.monotonic() < ends, "it does not say that it waits"
         time.sleep(0.01)
     (tmp_path / "kept").rename(entry)
     lock.release()
@@ -389,6 +391,19 @@ def test_cache_is_cleared_except_what_is_written_now(tmp_path, config_of):
     np.testing.assert_array_equal(mapped, wanted)  # who reads it can go on
     output, _ = run_script("train", f"--clear-cache --cache_dir {tmp_path}/nowhere")
     assert output.startswith("cache: removed 0 data sets, ")
+
+
+def test_cache_of_a_configuration_is_cleared_and_no_other(
+    tmp_path, config_of, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for folder in (None, str(tmp_path / "named")):
+        load_images(config_of(cache_dir=folder))
+    (tmp_path / "named.yaml").write_text(f"cache_dir: {tmp_path}/named\n")
+    output, _ = run_script("train", f"--clear-cache --config {tmp_path}/named.yaml")
+    assert output.startswith("cache: removed 1 data sets, ")
+    assert list((tmp_path / "named").iterdir()) == []
+    assert list((tmp_path / "ddpm_keras").glob("*"))
 
 
 KILLED = """

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_keras.data.images import Images, split_indices
+from ddpm_keras.labels import NO_LABEL
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5000, 2, 2, 1), "uint8")
 
@@ -28,6 +29,13 @@ def test_selection_keeps_all_of_an_image_together(indices):
     np.testing.assert_array_equal(again.pixels, PIXELS[chosen[1:]])
     assert again.pixels.array is PIXELS
     assert again.digest(np.arange(2)) == Images(PIXELS, labels).digest(chosen[1:3])
+
+
+def test_classes_are_numbered_as_in_another_list():
+    images = Images(PIXELS[:4], [0, 1, 2, 1], ("b", "a", "c"))
+    found = images.with_names(["a", "b"])
+    assert found.labels.tolist() == [1, 0, NO_LABEL, 0]
+    assert found.names == ("a", "b")
 
 
 def test_images_are_identified_by_their_index_unless_told():

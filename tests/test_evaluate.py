@@ -515,6 +515,15 @@ def test_classes_are_counted_by_their_known_labels():
     assert count_classes(args, strangers).tolist() == [1, 1, 1, 1]
 
 
+def test_protocol_tells_the_guidance(labelled, tmp_path):
+    flags = "--guidance-scale 2 --guide run --guidance-interval 0.2 0.8"
+    evaluate(f"{labelled} --metrics kid {flags} --out {tmp_path}")
+    samples = metrics_of(tmp_path)["protocol"]["samples"]
+    assert samples["guidance_interval"] == "0.2 0.8"
+    evaluate(f"--weights run {QUICK} --num-images 4 --steps 1 --out {tmp_path} --force")
+    assert samples["guide"] == metrics_of(tmp_path)["protocol"]["weights_sha256"]
+
+
 def test_one_command_measures_what_the_protocol_asks_for(labelled):
     pytest.importorskip("sklearn")
     output, _ = evaluate(f"{labelled} --metrics kid,fid,prdc,nn,labels --out protocol")

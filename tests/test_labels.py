@@ -12,6 +12,7 @@ from ddpm_keras.labels import (
     guided_steps,
     make_labels,
     random_labels,
+    read_labels,
     spread_labels,
 )
 
@@ -24,6 +25,20 @@ def assert_labels(found, labels, weights=None):
         return
     assert found.weights.dtype == np.float32
     np.testing.assert_allclose(found.weights, weights, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("all", [0, 1, 2, 3]),
+        ("Tulip, 2,tulip", [1, 2, 1]),
+        ('"rose, wild",tulip', [0, 1]),
+        ("3", [2]),  # a name comes before a number
+        ("0", [0]),
+    ],
+)
+def test_labels_are_read_by_name_or_number(text, wanted):
+    assert read_labels(text, ["Rose, wild", "tulip", "3", "aster"]) == wanted
 
 
 def test_one_label_is_that_of_all_images():

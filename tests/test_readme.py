@@ -161,8 +161,9 @@ def run(command, folder, marker=None):
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches all processes of a terminal
         )
+    ends = time.monotonic() + 600
     while marker and process.poll() is None:
-        if marker in path.read_text():
+        if marker in path.read_text() or time.monotonic() > ends:
             os.killpg(process.pid, signal.SIGINT)
             break
         time.sleep(1)

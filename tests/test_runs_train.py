@@ -9,6 +9,7 @@ import signal
 import sys
 
 import keras
+import numpy as np
 import pytest
 from run_script import run_script
 from safetensors.numpy import load_file
@@ -17,7 +18,9 @@ from training_server import convolution
 from ddpm_keras.cli.train import main
 from ddpm_keras.devices import kernel_settings
 from ddpm_keras.model import DiffusionModel
+from ddpm_keras.runs import checkpoint, train
 from ddpm_keras.runs.grids import SampleGrid
+from ddpm_keras.runs.log import read_log
 from ddpm_keras.runs.progress import TrainingProgress
 
 TINY = """\
@@ -37,7 +40,7 @@ save_every: 100
 seed: 11
 """
 EPOCH = 3  # steps
-pytestmark = pytest.mark.usefixtures("convolution", "usual_signals")
+pytestmark = pytest.mark.usefixtures("convolution")
 
 
 @pytest.fixture
@@ -306,3 +309,29 @@ def test_gradients_that_are_not_finite_stop_within_ten_steps(start, monkeypatch)
     assert "error: step 10: 10 steps in a row had no finite gradients" in error
     assert "(loss 1, " in error
     assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("number, which", [(12, "training"), (200, "held_out")])
+def test_run_measures_its_samples_before_it_logs(start, monkeypatch, number, which):
+    """Against held-out images, where they are enough."""
+    runs, compared = [], []
+
+    class Spy(train.MeasureSamples):
+        def __init__(self, real, config):
+            super().__init__(real, config)
+            compared.extend(real.ids)
+
+    def callbacks(run, checkpoints, whole=train.Run.callbacks):
+        runs.append(run)
+        return whole(run, checkpoints)
+
+    monkeypatch.setattr(train, "MeasureSamples", Spy)
+    monkeypatch.setattr(train.Run, "callbacks", callbacks)
+    run, folder = start
+    run(f"--num_images {number} --num_epochs 2 --eval_every 1 --eval_images 16")
+    assert compared == list(runs[0].images.ids[getattr(runs[0], which)])
+    epochs, curves = read_log(folder / "log.csv")
+    assert len(epochs) == 2 and np.isfinite(curves["kid"]).all()
+    best = checkpoint.restore(folder)[2]["best"]
+    assert best["measure"] == "kid of random:0, whitened"
+    assert best["value"] == pytest.approx(min(curves["kid"]), rel=1e-4)

@@ -142,6 +142,24 @@ def test_interpolation_of_seeds_begins_and_ends_at_their_images(tmp_path):
     assert 0 < steps.min() and steps.max() < np.abs(ends[0] - ends[1]).mean() / 2
 
 
+def test_images_of_an_interpolation_share_the_noise_of_every_step(tmp_path):
+    own = npz("--seeds 5", tmp_path / "own.npz")[0]
+    path = tmp_path / "path.npz"
+    first = npz("--interpolate 5 8 --num-images 3", path)[0]
+    np.testing.assert_allclose(first, own, atol=1)
+    with np.load(path) as arrays:
+        assert arrays["seeds"].tolist() == [5, 5, 5]
+
+
+def test_steps_may_end_early_and_pixels_be_clipped_at_the_end_alone(tmp_path):
+    flags = "--seeds 5 --sampler ddim --steps 6"
+    whole = npz(flags, tmp_path / "whole.npz")
+    for flag in ("--until 0.5", "--no-clip"):
+        assert (npz(f"{flags} {flag}", tmp_path / f"{flag[2:4]}.npz") != whole).any()
+    with np.load(tmp_path / "un.npz") as arrays:
+        assert arrays["until"] == 0.5
+
+
 def test_interpolation_of_images_begins_and_ends_at_theirs(tmp_path):
     """Which are what --start-from makes of either, with the same noise."""
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]

@@ -69,6 +69,11 @@ def test_a_seed_has_its_random_label():
     assert few == [many[29], many[4]]
 
 
+def test_images_of_an_interpolation_share_one_random_label():
+    found = arrays("--weights run --interpolate 1 2 --num-images 6")["labels"]
+    assert len(set(found.tolist())) == 1
+
+
 def test_files_are_named_by_seed_and_class():
     sample("--weights run --labels 'water lily' --seeds 5 --steps 2 --out folder")
     with Image.open("folder/000005_water-lily.png") as image:
