@@ -217,7 +217,7 @@ class Config(BaseModel):
     """epochs between measurements (KID) of samples, against the images held out
     if there are 16 or more; 0: never"""
     eval_images: SixteenOrMore = 256
-    """samples that are measured, made in 20 steps of dpmpp"""
+    """samples that are measured, made in 20 stochastic steps of dpmpp, unguided"""
     eval_features: Literal["random:0", "efficientnet-lite0"] = "random:0"
     """what tells samples from real images; efficientnet-lite0 sees objects, but needs
     pip install 'ddpm_keras[judge]'"""

