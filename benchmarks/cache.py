@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from common import answer_of
 from machine import processor
 from PIL import Image
 
@@ -168,15 +168,8 @@ PARTS = {"fill": fill, "open": open_filled, "read": read}
 
 def run_part(name, config):
     """Run a part in a process of its own; return its numbers."""
-    command = [sys.executable, __file__, *sys.argv[1:]]
-    output = subprocess.run(
-        [*command, "--part", name, "--config", config.model_dump_json()],
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    flags = ("--part", name, "--config", config.model_dump_json())
+    return answer_of(__file__, *sys.argv[1:], *flags)
 
 
 def parse_flags():
@@ -236,9 +229,10 @@ def main():
         if "processor" in found:
             seconds += f" ({found['processor']:.1f})"
         print(row(name, seconds, speed, f"{found['memory']:.2f} GB"))
+    some = min(args.in_memory, args.images)
     for name, title in (
-        ("ram", f"{args.in_memory:,} images, in memory"),
-        ("disk", f"{args.in_memory:,} images, on disk"),
+        ("ram", f"{some:,} images, in memory"),
+        ("disk", f"{some:,} images, on disk"),
         ("all", f"{args.images:,} images, on disk"),
     ):
         memory = f"{warm['memory']:.2f} GB" if name == "all" else ""

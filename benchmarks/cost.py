@@ -4,12 +4,11 @@
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 
 import numpy as np
+from common import answer_of, random_images
 from machine import peak_memory
 
 NUM_IMAGES = 256
@@ -28,14 +27,8 @@ def measure(kind, config, environment=None, **task):
         A dict: `seconds`, of the fastest step or of all images; `memory`, the most
         bytes held at once, on the GPU where there is one, else in the process.
     """
-    output = subprocess.run(
-        [sys.executable, __file__, json.dumps([kind, config, task])],
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    asked = json.dumps([kind, config, task])
+    return answer_of(__file__, asked, environment=environment)
 
 
 def train(model, config, steps, rounds):
@@ -44,10 +37,8 @@ def train(model, config, steps, rounds):
 
     from ddpm_keras import make_batches
 
-    shape = (config.img_size, config.img_size, config.img_channels)
-    images = np.random.default_rng(0).integers(
-        0, 256, (max(NUM_IMAGES, config.batch_size), *shape), dtype="uint8"
-    )
+    count = max(NUM_IMAGES, config.batch_size)
+    images = random_images(count, config.img_size, config.img_channels)
     batches, _ = make_batches(images, config.batch_size, num_epochs=10**6)
     marks = []
 
@@ -94,6 +85,8 @@ def device_memory():
         if not tf.config.list_physical_devices("GPU"):
             return None
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    if BACKEND != "jax":
+        return None
     import jax
 
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

@@ -11,10 +11,10 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 
+from common import answer_of, random_images
 from machine import processor
 from train_step import NETWORK, NUM_IMAGES
 
@@ -25,15 +25,12 @@ def work(started, batch_size):
 
     import_keras()  # as the commands do
     import keras
-    import numpy as np
 
     from ddpm_keras import DiffusionModel, build_unet, make_batches
     from ddpm_keras.optimizers import Adam
 
     marks = {"import": time.time()}
-    images = np.random.default_rng(0).integers(
-        0, 256, (NUM_IMAGES, NETWORK["img_size"], NETWORK["img_size"], 3), dtype="uint8"
-    )
+    images = random_images(NUM_IMAGES, NETWORK["img_size"])
     batches, _ = make_batches(images, batch_size, num_epochs=1)
     marks["data"] = time.time()
 
@@ -82,15 +79,8 @@ def main():
 
     runs = []
     for _ in range(args.runs):
-        command = [sys.executable, __file__, *sys.argv[1:], "--worker"]
-        output = subprocess.run(
-            [*command, repr(time.time())],
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-        runs.append(json.loads(output.splitlines()[-1]))
+        worker = ("--worker", repr(time.time()))
+        runs.append(answer_of(__file__, *sys.argv[1:], *worker))
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     print(
         f"{processor()}; {backend} backend; batches of {args.batch_size}; medians of "

@@ -23,6 +23,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+from common import random_images  # noqa: E402
 from machine import processor  # noqa: E402
 from train_step import NETWORK, NUM_IMAGES  # noqa: E402
 
@@ -41,17 +42,12 @@ OTHER = "activations, sums, copies and the rest"
 
 def trained_step(batch_size):
     """Return a function that takes one training step and returns its seconds."""
-    import numpy as np
-
     from ddpm_keras import DiffusionModel, build_unet, make_batches
     from ddpm_keras.optimizers import Adam
 
     model = DiffusionModel(build_unet(**NETWORK), seed=0)
     model.compile(loss="mean_squared_error", optimizer=Adam(2e-4))
-    size = NETWORK["img_size"]
-    images = np.random.default_rng(0).integers(
-        0, 256, (NUM_IMAGES, size, size, 3), dtype="uint8"
-    )
+    images = random_images(NUM_IMAGES, NETWORK["img_size"])
     batches, _ = make_batches(images, batch_size, num_epochs=10**6)
     iterator = iter(batches)
     model.make_train_function()

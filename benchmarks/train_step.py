@@ -12,6 +12,7 @@ import argparse
 import os
 import time
 
+from common import random_images
 from machine import processor
 from peer import PEERS, build_peer, channels_last, installed, settings
 from turns import Turns, add_turn_flags, print_table, take_turns
@@ -34,7 +35,6 @@ def train_ours(args, turns):
     if args.jit != "on":  # XLA would have but the one thread of an operation
         import_keras()  # as the commands do
     import keras
-    import numpy as np
 
     from ddpm_keras import DiffusionModel, build_unet, make_batches
     from ddpm_keras.optimizers import Adam
@@ -54,9 +54,7 @@ def train_ours(args, turns):
     model = DiffusionModel(network, seed=0)
     jit = {"auto": "auto", "on": True, "off": False}[args.jit]
     model.compile(loss="mean_squared_error", optimizer=Adam(2e-4), jit_compile=jit)
-    images = np.random.default_rng(0).integers(
-        0, 256, (NUM_IMAGES, IMG_SIZE, IMG_SIZE, 3), dtype="uint8"
-    )
+    images = random_images(NUM_IMAGES, IMG_SIZE)
     batches, _ = make_batches(images, args.batch_size, num_epochs=10**6)
     model.fit(
         batches, steps_per_epoch=10**6, callbacks=[Timer()], verbose=0, shuffle=False

@@ -17,6 +17,7 @@ class Worker:
     """This benchmark in a process of its own, as one of the programs to compare."""
 
     def __init__(self, name, *flags):
+        self.name = name
         self.process = subprocess.Popen(
             [sys.executable, *sys.argv, *flags, "--worker", name],
             stdin=subprocess.PIPE,
@@ -93,7 +94,10 @@ def take_turns(names, rounds, warm_up, *flags):
             raise SystemExit(1)
     for _ in range(rounds):
         for worker in workers:
-            for part, seconds in worker.turn().items():
+            found = worker.turn()
+            if found is None:
+                raise SystemExit(f"{worker.name}: ended before its turns did")
+            for part, seconds in found.items():
                 times.setdefault(part, []).extend(seconds)
     for worker in workers:
         worker.end()
