@@ -55,9 +55,12 @@ def assert_names(message, folder, pid):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", message[len(who) :])
 
 
-def test_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path):
-    """Each process that takes over is the one that is killed next: 20 of 20."""
-    for _ in range(20):
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["3", "20"]
+)
+def test_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path, kills):
+    """Each process that takes over is the one that is killed next."""
+    for _ in range(kills):
         process, line = start(HOLDS, tmp_path)
         assert line == "held"
         assert_names(refused(tmp_path), tmp_path, process.pid)

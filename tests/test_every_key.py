@@ -1,12 +1,10 @@
 """All keys beyond the recipe at once: the same on both backends, and after a stop."""
 
-import shutil
-
 import numpy as np
 import pytest
 from every_key import KEYS, five_steps
 from run_script import run_script
-from safetensors.numpy import load_file
+from whole_runs import assert_as_whole, copied, saved_steps
 
 from ddpm_keras.config import Config
 from ddpm_keras.config_file import load_config
@@ -35,27 +33,13 @@ def whole(tmp_path_factory):
     return run
 
 
-def steps_of(run):
-    return sorted(int(p.name[5:]) for p in (run / "checkpoints").glob("step-*"))
-
-
 def test_stopped_run_ends_as_the_whole_one(whole, tmp_path):
-    last = max(steps_of(whole))
+    last = max(saved_steps(whole))
     stop = last - 1  # within the last epoch
-    run = shutil.copytree(whole, tmp_path / "run")
-    for step in steps_of(run):
-        if step > stop:
-            shutil.rmtree(run / "checkpoints" / f"step-{step:08d}")
-    (run / "weights.safetensors").unlink()
+    run = copied(whole, tmp_path / "run", stop)
     output, _ = run_script("train", f"--run-dir {run} --resume")
     assert f"resumed: after step {stop} of {last}" in output
-    checkpoint = f"checkpoints/step-{last:08d}/arrays.safetensors"
-    for name in (checkpoint, "weights.safetensors"):
-        found, wanted = load_file(run / name), load_file(whole / name)
-        assert found.keys() == wanted.keys()
-        for key, array in wanted.items():
-            np.testing.assert_array_equal(found[key], array, err_msg=key)
-    assert (run / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    assert_as_whole(run, whole)
 
 
 def test_weights_hold_the_keys(whole):

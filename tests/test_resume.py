@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from whole_runs import assert_as_whole, copied, saved_steps
 
 from ddpm_keras.runs import checkpoint
 
@@ -112,38 +113,6 @@ def whole(server):
     assert server.train(folder, *flags) == 0, server.output()
     assert saved_steps(folder) == [3, 6, 9, 12, 15, 18, 20]
     return folder
-
-
-def saved_steps(folder):
-    found = (folder / "checkpoints").glob("step-*")
-    return sorted(int(path.name[5:]) for path in found)
-
-
-def copied(whole, folder, up_to):
-    """A copy of a run as it was when it stopped after the checkpoint of a step."""
-    shutil.copytree(whole, folder)
-    for step in saved_steps(folder):
-        if step > up_to:
-            shutil.rmtree(folder / "checkpoints" / f"step-{step:08d}")
-    for name in ("weights.safetensors", "best.safetensors"):
-        (folder / name).unlink()
-    return folder
-
-
-def assert_as_whole(folder, whole):
-    """Every bit of the last state, the log and the samples as in the whole run."""
-    assert (folder / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
-    for name in ("weights.safetensors", "best.safetensors"):
-        found, wanted = load_file(folder / name), load_file(whole / name)
-        assert {n: a.tobytes() for n, a in found.items()} == {
-            n: a.tobytes() for n, a in wanted.items()
-        }, name
-    last = Path("checkpoints", f"step-{STEPS:08d}", "arrays.safetensors")
-    assert (folder / last).read_bytes() == (whole / last).read_bytes()
-    for path in (whole / "samples").iterdir():
-        found = folder / "samples" / path.name
-        assert found.read_bytes() == path.read_bytes(), path.name
-    assert not list(folder.rglob("*.tmp"))
 
 
 def wait_for(condition, seconds=60):

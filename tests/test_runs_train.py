@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pytest
 from run_script import run_script
-from safetensors.numpy import load_file
 from training_server import convolution
+from whole_runs import assert_as_whole, saved_steps
 
 from ddpm_keras.cli.train import main
 from ddpm_keras.devices import kernel_settings
@@ -66,23 +66,6 @@ def ended(tmp_path_factory):
     return folder / "run"
 
 
-def last_step(folder):
-    return max(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
-
-
-def assert_same_end(folder, other):
-    step = last_step(other)
-    assert last_step(folder) == step
-    name = f"checkpoints/step-{step:08d}/arrays.safetensors"
-    assert (folder / name).read_bytes() == (other / name).read_bytes()
-    for name in ("weights.safetensors", "best.safetensors"):
-        found, wanted = load_file(folder / name), load_file(other / name)
-        assert {n: a.tobytes() for n, a in found.items()} == {
-            n: a.tobytes() for n, a in wanted.items()
-        }, name
-    assert (folder / "log.csv").read_bytes() == (other / "log.csv").read_bytes()
-
-
 class Trouble(Exception):
     pass
 
@@ -109,7 +92,7 @@ def test_same_seed_gives_the_same_bits(start, ended):
     """Pictures on the way have no say in the training."""
     start, folder = start
     start("--sample_every 0")
-    assert_same_end(folder, ended)
+    assert_as_whole(folder, ended, samples=False)
     assert not (folder / "samples").exists()
 
 
@@ -133,10 +116,10 @@ def test_any_exception_saves_first(
         raise_after(patch, kind, method, calls, fail)
         with pytest.raises(Trouble):
             start()
-    assert last_step(folder) == step
+    assert max(saved_steps(folder)) == step
     start("--resume")
     if kind is not DiffusionModel:
-        assert_same_end(folder, ended)
+        assert_as_whole(folder, ended)
         return
     rows = (folder / "log.csv").read_text().splitlines()
     wanted = (ended / "log.csv").read_text().splitlines()
@@ -154,7 +137,7 @@ def test_step_that_was_not_completed_is_not_saved(start, ended, monkeypatch, cap
     assert "warning: step 3 was not completed" in capsys.readouterr().err
     assert not (folder / "checkpoints").exists()
     start("--resume")
-    assert_same_end(folder, ended)
+    assert_as_whole(folder, ended)
 
 
 @pytest.mark.parametrize("name, status", [("SIGHUP", 129), ("SIGUSR1", 138)])
@@ -167,7 +150,7 @@ def test_closed_terminal_and_schedulers_save(start, ended, monkeypatch, name, st
         output, errors = start(status=status)
     assert "stopped: after step 3 of " in output and f"{name}: stopping" in errors
     start("--resume")
-    assert_same_end(folder, ended)
+    assert_as_whole(folder, ended)
 
 
 def test_interrupt_before_the_first_step_leaves_nothing(start, monkeypatch):
@@ -193,7 +176,7 @@ def test_output_on_a_full_disk_stops_nothing(start, ended, monkeypatch, capfd):
         patch.setattr(sys, "stderr", io.StringIO())
         assert main(argv) == 0
         assert sys.stderr.getvalue().count("warning: stdout: No space left") == 1
-    assert_same_end(folder, ended)
+    assert_as_whole(folder, ended)
 
 
 # What was changed between a run and its resumption.
@@ -227,7 +210,7 @@ def test_log_that_was_damaged_is_whole_again(ended, tmp_path):
     (folder / "log.csv").write_bytes(rows.replace(b"\r", b""))
     _, errors = run_script("train", f"--run-dir {folder} --resume")
     assert errors.count("warning: ") == 1 and "log.csv.bad" in errors
-    assert_same_end(folder, ended)
+    assert_as_whole(folder, ended)
 
 
 def test_grids_that_are_gone_are_told(ended, tmp_path):
