@@ -78,10 +78,10 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(weights, denoiser):
     out = weights.parent / "new" / "exported"
-    flags = f"--weights {weights} --out {out} --sampler dpmpp --eta 0.5 --steps 5,10"
+    flags = f"--weights {weights} --out {out} --sampler dpmpp --eta 0.5 --until 0.1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Denoiser, "from_weights", lambda *args: denoiser)
-        output, _ = export(flags)
+        output, _ = export(f"{flags} --steps 5,10")
     count = denoiser.network.count_params()
     assert output == f"exported: {out} ({count:,} parameters)\n"
     assert [path.name for path in out.parent.iterdir()] == ["exported"]
@@ -155,7 +155,7 @@ def test_sampler_json_and_onnx_suffice_to_sample(exported, call_onnx, denoiser):
     assert [len(table["timesteps"]) for table in about["tables"]] == [5, 10]
     # Without noise, which each program draws in its own way.
     table = about["tables"][0] | {"sigma": [0.0] * 5}
-    plan = make_steps(denoiser.diffusion, "dpmpp", 5, eta=0.5)
+    plan = make_steps(denoiser.diffusion, "dpmpp", 5, eta=0.5, until=0.1)
     plan.sigma[:] = 0.0
     x = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype("float32")
     *_, (_, wanted, _) = ReverseProcess(denoiser).run(
