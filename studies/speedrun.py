@@ -55,6 +55,7 @@ from commands import (
 )
 from contestants import STEPS, Diffusers, Ours, decay
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from peer import MISSING, installed
 
 from ddpm_keras.cli.command import set_threads
@@ -239,17 +240,22 @@ def measure_all(args, minutes):
 
 
 def plot(curves, path):
-    """Plot KID over the seconds of training, a line for each program."""
+    """Plot KID over the minutes of training, a line for each program."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, rows in curves.items():
         if "seconds" not in rows[0]:
             continue
-        columns = ([row[key] for row in rows] for key in ("seconds", "KID", "error"))
-        axes.errorbar(*columns, marker=".", capsize=3, label=name)
+        minutes = [row["seconds"] / 60 for row in rows]
+        kid, errors = ([row[key] for row in rows] for key in ("KID", "error"))
+        axes.errorbar(minutes, kid, errors, marker=".", capsize=3, label=name)
     goal = curves["recipe"][-1]["KID"]
     axes.axhline(goal, color="grey", ls=":", label="the recipe at its end")
-    axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="KID")
+    axes.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="KID")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     save_figure(figure, path)
