@@ -47,7 +47,12 @@ from ddpm_keras.plain_yaml import (
     MAX_VALUE_LENGTH,
     plain_yaml,
 )
-from ddpm_keras.samplers import MAX_SEED, SAMPLERS, default_steps_text
+from ddpm_keras.samplers import (
+    MAX_SEED,
+    SAMPLERS,
+    default_steps_text,
+    first_timestep,
+)
 from ddpm_keras.schedules import (
     PREDICTION_TYPES,
     SCHEDULES,
@@ -232,7 +237,8 @@ class Config(BaseModel):
     def _check_keys_together(self) -> Self:
         NETWORKS[self.network].check(**self.network_arguments())
         check_process(**self.diffusion_arguments())
-        left = self.total_timesteps - int(self.sample_until * self.total_timesteps)
+        total = self.total_timesteps
+        left = total - first_timestep(total, self.sample_until)
         self._require(
             ["sample_steps", "total_timesteps", "sample_until"],
             (self.sample_steps or 1) <= left,

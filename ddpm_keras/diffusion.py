@@ -69,26 +69,18 @@ class GaussianDiffusion:
         schedule_shift=1.0,
         rescale_zero_terminal_snr=False,
     ):
-        check_process(
-            timesteps,
-            beta_start,
-            beta_end,
-            clip_min,
-            clip_max,
-            schedule,
-            prediction_type,
-            schedule_shift,
-            rescale_zero_terminal_snr,
-        )
         self.beta_start = beta_start
         self.beta_end = beta_end
-        self.timesteps = int(timesteps)
+        self.timesteps = timesteps
         self.clip_min = clip_min
         self.clip_max = clip_max
         self.schedule = schedule
         self.prediction_type = prediction_type
         self.schedule_shift = schedule_shift
         self.rescale_zero_terminal_snr = rescale_zero_terminal_snr
+        # By the class: a subclass may have arguments of its own.
+        check_process(**GaussianDiffusion.get_config(self))
+        self.timesteps = int(timesteps)
 
         betas, abar = noise_levels(
             schedule,

@@ -228,7 +228,7 @@ def _steps_over(
     names = ", ".join(SAMPLERS)
     require(sampler in SAMPLERS, f"`sampler` must be one of {names}.", sampler=sampler)
     require(0.0 <= until < 1.0, "`until` must be at least 0 and below 1.", until=until)
-    first = int(until * timesteps)
+    first = first_timestep(timesteps, until)
     most = timesteps - first
     if steps is None:
         steps = min(SAMPLERS[sampler].default_steps or most, most)
@@ -252,6 +252,11 @@ def _steps_over(
         reached.astype("int32"),
         *(column.astype("float32") for column in columns),
     )
+
+
+def first_timestep(timesteps, until):
+    """Return the lowest timestep that steps may start from, of a share of them."""
+    return int(until * timesteps)
 
 
 def configured_options(config, sampler=None):

@@ -487,8 +487,8 @@ def test_samples_have_each_label_as_often_as_the_images(labelled, monkeypatch):
         raise RunError("enough")
 
     monkeypatch.setattr(command, "sample_or_reuse", sample)
-    few = CONFIG.model_copy(update={"class_labels": True, "validation_fraction": 0.3})
-    few = few.model_copy(update={"num_images": 12})
+    changes = {"class_labels": True, "validation_fraction": 0.3, "num_images": 12}
+    few = CONFIG.model_copy(update=changes)
     Path("few.yaml").write_text(few.to_yaml())
     for data in ("", "--data few.yaml"):
         evaluate(f"{labelled} --metrics kid {data} --out frequencies", status=1)
