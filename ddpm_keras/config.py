@@ -170,7 +170,7 @@ class Config(BaseModel):
     learning_rate: Positive = 2e-4
     """the optimizer's rate"""
     optimizer: Name = "adam"
-    """a Keras optimizer: adam, adamw, sgd, rmsprop, lion, ..."""
+    """a Keras optimizer: adam, muon, adamw, sgd, rmsprop, lion, ..."""
     loss: Literal["mean_squared_error", "mean_absolute_error", "huber"] = (
         "mean_squared_error"
     )

@@ -1,6 +1,7 @@
 """Optimizers with what Keras' lack, and the learning rate's schedule."""
 
 import math
+import re
 
 import keras
 from keras import ops
@@ -56,6 +57,46 @@ class Nadam(keras.optimizers.Nadam):
         self._u_product = self.add_variable(
             (), "ones", dtype=self._u_product.dtype, name="u_product"
         )
+
+
+@keras.saving.register_keras_serializable("ddpm_keras")
+class Muon(keras.optimizers.Muon):
+    """Keras' Muon, for the kernels of convolutions as well.
+
+    The momentum of a kernel, as a matrix with a column for each output channel, is
+    replaced by one near the closest matrix whose singular values are all 1 (Jordan
+    2024, https://kellerjordan.github.io/posts/muon/), scaled so that a learning rate of
+    Adam fits (Liu et al. 2025, https://arxiv.org/abs/2502.16982). Vectors, embeddings
+    and the layers that touch pixels are updated as AdamW does. Keras' own takes the
+    matrices of dense layers only.
+
+    Args:
+        learning_rate: The rate, or its schedule.
+        exclude_layers: Regular expressions; kernels whose path one of them finds are
+            updated as AdamW does.
+        **options: Further arguments of `keras.optimizers.Muon`.
+    """
+
+    def __init__(
+        self, learning_rate=0.001, exclude_layers=("(^|/)(stem|head)/",), **options
+    ):
+        super().__init__(learning_rate, exclude_layers=list(exclude_layers), **options)
+
+    def _should_use_adamw(self, variable):
+        if len(variable.shape) != 4:
+            return super()._should_use_adamw(variable)
+        return any(re.search(name, variable.path) for name in self.exclude_layers)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        matrix = super().zeropower_via_newtonschulz5(_as_matrix(x), steps)
+        return ops.reshape(matrix, x.shape)
+
+    def lr_adjust(self, x):
+        return ops.reshape(super().lr_adjust(_as_matrix(x)), x.shape)
+
+
+def _as_matrix(kernel):
+    return ops.reshape(kernel, (-1, kernel.shape[-1]))
 
 
 @keras.saving.register_keras_serializable("ddpm_keras")

@@ -23,6 +23,7 @@ HOME = {
     "ResidualBlock": "networks.layers",
     "UpsampledConv": "networks.upsampling",
     "Adam": "optimizers",
+    "Muon": "optimizers",
     "Nadam": "optimizers",
     "SkipNonFinite": "optimizers",
     "WarmupDecay": "optimizers",

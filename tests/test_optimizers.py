@@ -9,7 +9,7 @@ from ddpm_keras.data.flowers import draw_flowers
 from ddpm_keras.diffusion import GaussianDiffusion
 from ddpm_keras.errors import ArgumentError, InputError
 from ddpm_keras.model import DiffusionModel
-from ddpm_keras.optimizers import Adam, SkipNonFinite, WarmupDecay
+from ddpm_keras.optimizers import Adam, Muon, SkipNonFinite, WarmupDecay
 from ddpm_keras.runs.build import build_optimizer, check_names
 
 
@@ -215,3 +215,59 @@ def test_nadam_multiplies_its_schedule_of_momentums():
     steps = np.arange(1, 4)
     wanted = np.prod(0.9 * (1 - 0.5 * 0.96**steps))
     np.testing.assert_allclose(values([product])[0], wanted, rtol=1e-6)
+
+
+# Muon.
+
+
+def muon_step(weight):
+    """Return a random gradient, and what Muon at a rate of 1 adds for it."""
+    gradient = np.random.default_rng(0).normal(size=weight.shape).astype("float32")
+    optimizer = Muon(1.0, weight_decay=0.0, adam_weight_decay=0.0)
+    optimizer.build([weight])
+    before = values([weight])[0]
+    update(optimizer, [weight], [keras.ops.array(gradient)])
+    return gradient, values([weight])[0] - before
+
+
+def convolution(name, inputs, outputs):
+    layer = keras.layers.Conv2D(outputs, 3, name=name)
+    layer.build((None, 8, 8, inputs))
+    return layer
+
+
+def test_muon_updates_the_kernel_of_a_convolution_as_a_matrix():
+    gradient, change = muon_step(convolution("conv_1", 8, 16).kernel)
+    left, _, right = np.linalg.svd(gradient.reshape(72, 16), full_matrices=False)
+    # As large as 0.2 of a step of Adam.
+    found = left.T @ change.reshape(72, 16) @ right.T / (-0.2 * 72**0.5)
+    # The iteration of Muon ends near 1, between 0.68 and 1.14.
+    singular = np.diag(found)
+    assert 0.65 < singular.min() and singular.max() < 1.2
+    np.testing.assert_allclose(found, np.diag(singular), atol=1e-4)
+
+
+def embedding():
+    layer = keras.layers.Embedding(5, 16, name="label_embedding")
+    layer.build()
+    return layer
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        convolution("stem", 4, 16).kernel,
+        convolution("head", 16, 4).kernel,
+        convolution("conv_1", 8, 16).bias,
+        embedding().embeddings,
+    ],
+    ids=["stem", "head", "bias", "embedding"],
+)
+def test_muon_leaves_the_rest_to_adamw(weight):
+    gradient, change = muon_step(weight)
+    # Adam's first step is the sign of the gradient, but for its epsilon.
+    np.testing.assert_allclose(change, -np.sign(gradient), rtol=1e-2)
+
+
+def test_a_configuration_gets_this_muon():
+    assert type(build_optimizer(Config(optimizer="muon"))) is Muon

@@ -8,10 +8,10 @@ from ddpm_keras.metrics import efficientnet
 from ddpm_keras.model import DiffusionModel
 from ddpm_keras.networks import build_network
 from ddpm_keras.networks.layers import check_activation
-from ddpm_keras.optimizers import Adam, Nadam, WarmupDecay
+from ddpm_keras.optimizers import Adam, Muon, Nadam, WarmupDecay
 
 # In the place of Keras' own.
-OURS = {keras.optimizers.Adam: Adam, keras.optimizers.Nadam: Nadam}
+OURS = {getattr(keras.optimizers, kind.__name__): kind for kind in (Adam, Muon, Nadam)}
 
 
 def check_names(config):
