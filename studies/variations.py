@@ -31,6 +31,7 @@ WARM = ("--ema_warmup_power", 0.75)
 WEIGHTS = ("--snr_gamma", 5)
 COSINE = ("--schedule", "cosine")
 DECAY = ("--learning_rate_decay", "cosine")
+MUON = ("--optimizer", "muon", "--learning_rate", 2e-3)
 V, SAMPLE = (("--prediction_type", name) for name in ("v_prediction", "sample"))
 TOGETHER = (*WARM, *V, *WEIGHTS, *COSINE, *DECAY)
 CHANGES = {
@@ -41,11 +42,14 @@ CHANGES = {
     "min-SNR weights": (*WARM, *WEIGHTS),
     "cosine schedule": (*WARM, *COSINE),
     "rate decay": (*WARM, *DECAY),
+    "Muon": (*WARM, *MUON),
     "augmentation": (*WARM, "--augment", 0.12),
     "v prediction and min-SNR": (*WARM, *V, *WEIGHTS),
     "together": TOGETHER,
     # The last of two equal flags counts.
     "together, sample prediction": (*TOGETHER, *SAMPLE),
+    "together, Muon": (*TOGETHER, *MUON),
+    "together, sample prediction, Muon": (*TOGETHER, *SAMPLE, *MUON),
     "together, no min-SNR": (*WARM, *V, *COSINE, *DECAY),
     "together, shift 0.5": (*TOGETHER, "--schedule_shift", 0.5),
     "together, augmentation": (*TOGETHER, "--augment", 0.12),
