@@ -71,10 +71,7 @@ from ddpm_keras.metrics.features import load_extractor
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the time, when weights are kept
 SAVE_EVERY = 300  # seconds of training
 UNLABELLED = dict(class_labels=False, class_names=None, sample_guidance_scale=1.0)
-# After 15 minutes on a core, KID is 0.060 with this, 0.065 and 0.071 at rates of 4e-3
-# and 8e-4, and at that 0.073 with prediction_type v_prediction, schedule cosine and
-# snr_gamma 5; with Adam at 8e-4 it is 0.110, and 0.102 with prediction_type sample,
-# schedule cosine and snr_gamma 5 (errors 0.003).
+# Chosen by KID after 15 minutes; what else was tried is in docs/studies.md.
 OURS = dict(
     optimizer="muon",
     learning_rate=2e-3,
