@@ -6,7 +6,14 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ddpm_keras.config import Config
+from ddpm_keras.data.images import Images
+from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.samplers import choose_steps
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,3 +131,17 @@ def test_what_was_measured_with_other_flags_is_measured_again(
         found, _ = commands.measure("weights", tmp_path, "--guidance-scale", scale)
     assert measured == [1, 2]
     assert found == {"kid": 2}
+
+
+def test_a_photograph_that_hardly_any_noise_hid_comes_back(study, make_network):
+    config = Config(prediction_type="epsilon", sampler="dpmpp", sample_steps=100)
+    diffusion = GaussianDiffusion(**config.diffusion_arguments())
+    denoiser = Denoiser(make_network(), diffusion, config)
+    pixels = np.random.default_rng(0).integers(64, 192, (3, 8, 8, 3)).astype("uint8")
+    distances = []
+    for share in (0.01, 0.5):
+        _, plan = choose_steps(config, strength=share)
+        drawn = study("noise_levels").redraw(denoiser, plan, Images(pixels))
+        assert drawn.dtype == "uint8"
+        distances.append(np.abs(np.float32(drawn) - pixels).mean())
+    assert distances[0] < 12 < 24 < distances[1]
