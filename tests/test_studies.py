@@ -43,9 +43,10 @@ def test_expected_figures_are_read(verify, tmp_path):
         "kid": (0.07, 0.003),
         "machine": ("a, b", None),
     }
-    stated = verify.read_expected(ROOT / "configs" / "demo.yaml")
-    assert stated.keys() == {"kid", "loss", "minutes", "machine"}
-    assert 0 < stated["kid"][1] < stated["kid"][0] < 1
+    for name in ("demo", "flowers32", "flowers64_cpu"):
+        stated = verify.read_expected(ROOT / "configs" / f"{name}.yaml")
+        assert stated.keys() == {"kid", "loss", "minutes", "machine"}
+        assert 0 < stated["kid"][1] < stated["kid"][0] < 1
     path.write_text("seed: 0\n")
     with pytest.raises(SystemExit, match="no comment '# Expected'"):
         verify.read_expected(path)
