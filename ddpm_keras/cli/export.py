@@ -21,7 +21,7 @@ from ddpm_keras.cli.flags import (
 )
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written, expand_home, written_whole
-from ddpm_keras.samplers import choose_steps
+from ddpm_keras.samplers import choose_steps, default_steps_text
 
 
 @command
@@ -68,7 +68,8 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", metavar="DIR", type=expand_home, required=True, help=text)
     add_sampler(add)
     text = "network calls per image; of several numbers, sampler.json has a table for "
-    text += "each (default: the configuration's)"
+    text += "each (default: the configuration's; for another sampler "
+    text += f"{default_steps_text()})"
     add("--steps", metavar="LIST", action=Listed, help=text)
     add_shares(add)
     args = parse_args(parser, argv)
