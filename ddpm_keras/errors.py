@@ -14,6 +14,10 @@ class InputError(ValueError):
     """Input that the user can correct: a key, a flag, a file. Exit status 2."""
 
 
+class LabelsError(InputError):
+    """Images lack the labels that were asked for, or theirs cannot be used."""
+
+
 class RunError(RuntimeError):
     """A failure at run time: a full disk, a diverged loss. Exit status 1."""
 

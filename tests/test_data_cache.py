@@ -1,5 +1,6 @@
 """The cache of decoded images: filled once, resumed, shared, read as memory is."""
 
+import errno
 import json
 import os
 import re
@@ -68,6 +69,10 @@ def entries(tmp_path, suffix=""):
 
 def no_decoding(*args):
     raise AssertionError("an image is decoded")
+
+
+def refuse(*args, **options):
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def assert_equal(images, wanted):
@@ -299,10 +304,89 @@ def test_cache_that_is_cut_while_it_is_read_is_reported(tmp_path, config_of, cap
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {start}")
 
 
+def withhold(monkeypatch, path, error):
+    """Let the system fail to open a file; tests may run as root, who may read all."""
+    opened = Image.open
+
+    def open_or_fail(file, *args, **options):
+        if str(file) == str(path):
+            raise error
+        return opened(file, *args, **options)
+
+    monkeypatch.setattr(Image, "open", open_or_fail)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError(),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_good_image_that_cannot_be_read_now_is_not_kept_as_a_broken_one(
+    tmp_path, config_of, photos, monkeypatch, error, skip_bad
+):
+    wanted, path = load_images(config_of(cache="ram")), photos / "b" / "050.png"
+    withhold(monkeypatch, path, error)
+    reason = getattr(error, "strerror", None) or "there is not enough memory"
+    for kind in ("ram", "disk"):
+        message = refusal(load_images, config_of(cache=kind, skip_bad=skip_bad))
+        assert message == (
+            f"data_dir: cannot read {path} ({reason}), which may be a good image and "
+            "is not left out; make it readable or remove it, and start again"
+        )
+    assert entries(tmp_path) == []
+    monkeypatch.undo()
+    assert_equal(load_images(config_of()), wanted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
+def test_process_that_cannot_read_an_image_says_so(config_of, photos, monkeypatch):
+    monkeypatch.setattr(cache, "FEW", 0)
+    (photos / "b" / "050.png").unlink()
+    (photos / "b" / "050.png").symlink_to("/proc/self/mem")
+    message = refusal(load_images, config_of())
+    assert f"{photos}/b/050.png ({os.strerror(errno.EIO)}), which may be" in message
+
+
 def test_cache_folder_that_cannot_be_made_is_reported(config_of, tmp_path):
     (tmp_path / "file").touch()
     message = refusal(load_images, config_of(cache_dir=str(tmp_path / "file" / "c")))
-    assert message.startswith(f"cache_dir: cannot make {tmp_path}/file/c (Not a dir")
+    assert message == (
+        f"cache_dir: cannot write in {tmp_path}/file/c (Not a directory); name another "
+        "folder, or use cache: ram"
+    )
+
+
+@pytest.mark.parametrize("opener", ["tempfile.TemporaryFile", "FileLock.acquire"])
+def test_cache_folder_that_cannot_be_written_is_reported(
+    config_of, tmp_path, monkeypatch, opener
+):
+    # The second: the lock of another user.
+    monkeypatch.setattr(f"ddpm_keras.data.cache.{opener}", refuse)
+    message = refusal(load_images, config_of())
+    assert message == (
+        f"cache_dir: cannot write in {tmp_path}/cache (Permission denied); name "
+        "another folder, or use cache: ram"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
+def test_cache_folder_where_nothing_can_be_made_is_not_waited_for(config_of, capsys):
+    message = refusal(load_images, config_of(cache_dir="/proc"))
+    assert message.startswith("cache_dir: cannot write in /proc (")
+    assert "waiting" not in capsys.readouterr().out
+
+
+def test_cache_that_holds_the_images_need_not_be_written(config_of, monkeypatch):
+    wanted = load_images(config_of())
+    monkeypatch.setattr(cache.tempfile, "TemporaryFile", refuse)
+    assert_equal(load_images(config_of()), wanted)
 
 
 # The choice of memory or disk.
@@ -386,11 +470,24 @@ def test_cache_is_cleared_except_what_is_written_now(tmp_path, config_of):
     assert said.startswith("cache: removed 1 data sets, 0.0 GB, from ")
     assert said.endswith("; 1 are being written and stay")
     assert entries(tmp_path) == [busy]
+    locks = {p: p.stat().st_ino for p in (tmp_path / "cache").glob("*.lock")}
     cache.clear_cache(str(tmp_path / "cache"))
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["mine.txt"]
+    # A process that has taken or awaits a lock goes on to keep out all others.
+    assert {p: p.stat().st_ino for p in locks} == locks and len(locks) == 2
+    left = {p.name for p in (tmp_path / "cache").iterdir()}
+    assert left == {"mine.txt", *(p.name for p in locks)}
     np.testing.assert_array_equal(mapped, wanted)  # who reads it can go on
     output, _ = run_script("train", f"--clear-cache --cache_dir {tmp_path}/nowhere")
     assert output.startswith("cache: removed 0 data sets, ")
+
+
+def test_cache_that_cannot_be_cleared_is_reported(tmp_path, config_of, monkeypatch):
+    load_images(config_of())
+    monkeypatch.setattr(cache.shutil, "rmtree", refuse)
+    assert refusal(cache.clear_cache, str(tmp_path / "cache")) == (
+        f"cache_dir: cannot clear {tmp_path}/cache (Permission denied); check its "
+        "permissions, or name another folder"
+    )
 
 
 def test_cache_of_a_configuration_is_cleared_and_no_other(
@@ -402,7 +499,7 @@ def test_cache_of_a_configuration_is_cleared_and_no_other(
     (tmp_path / "named.yaml").write_text(f"cache_dir: {tmp_path}/named\n")
     output, _ = run_script("train", f"--clear-cache --config {tmp_path}/named.yaml")
     assert output.startswith("cache: removed 1 data sets, ")
-    assert list((tmp_path / "named").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "named").iterdir()} == {".lock"}
     assert list((tmp_path / "ddpm_keras").glob("*"))
 
 

@@ -192,7 +192,7 @@ def test_wrong_size_raises(size):
     assert error.value.keys == ("img_size",)
 
 
-@pytest.mark.parametrize("num_images", [0, -1])
+@pytest.mark.parametrize("num_images", [0, -1, 2.5, 2.0, "2", None])
 def test_wrong_number_of_images_raises(num_images):
     with pytest.raises(ArgumentError) as error:
         draw_flowers(num_images, 16)

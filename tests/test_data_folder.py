@@ -352,13 +352,17 @@ def test_many_bad_images_are_listed_in_a_file(tmp_path, monkeypatch, capsys):
 
 
 def test_image_that_vanishes_before_it_is_read_is_named(tmp_path, monkeypatch):
-    fill(tmp_path, NAMES)
-
     def find_and_lose(folder):
+        fill(tmp_path, NAMES)
         found = find_files(folder)
         (tmp_path / "d.Png").unlink()
         return found
 
     monkeypatch.setattr(folder_module, "find_files", find_and_lose)
-    message = refusal(load_images, folder_config(tmp_path))
-    assert " cannot be read: d.Png (No such file or directory); remove" in message
+    for skip_bad in (False, True):
+        config = folder_config(tmp_path, skip_bad=skip_bad)
+        assert refusal(load_images, config) == (
+            f"data_dir: cannot read {tmp_path}/d.Png (No such file or directory), "
+            "which may be a good image and is not left out; make it readable or remove "
+            "it, and start again"
+        )

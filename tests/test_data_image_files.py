@@ -419,6 +419,55 @@ def test_missing_image_and_loop_of_links_are_refused(tmp_path):
     assert reason(tmp_path / "a.png") == os.strerror(errno.ELOOP)
 
 
+def is_lasting(path):
+    with pytest.raises(BrokenImageError) as error:
+        decode_image(path, 3)
+    return error.value.lasting
+
+
+@pytest.mark.parametrize("size", [0, 20, 600])
+def test_damaged_file_is_at_fault_itself(tmp_path, size):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), "uint8")
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise).save(path)
+    os.truncate(path, size)
+    assert is_lasting(path)
+
+
+def test_file_that_points_behind_any_end_is_at_fault_itself(tmp_path):
+    # A TIFF of 64 bits, which has its directory there. The system refuses to seek.
+    path = tmp_path / "a.tiff"
+    path.write_bytes(b"II" + struct.pack("<HHHQ", 43, 8, 0, 2**62))
+    assert is_lasting(path)
+
+
+def test_link_to_nowhere_is_at_fault_itself_and_a_lost_file_is_not(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    assert is_lasting(tmp_path / "a.png")
+    assert not is_lasting(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    assert is_lasting(tmp_path / "b.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
+def test_file_on_a_failing_disk_is_not_at_fault_itself(tmp_path):
+    # A regular file that can be opened, but not read where it begins.
+    (tmp_path / "a.png").symlink_to("/proc/self/mem")
+    assert reason(tmp_path / "a.png") == os.strerror(errno.EIO)
+    assert not is_lasting(tmp_path / "a.png")
+
+
+def test_file_for_which_memory_is_short_is_not_at_fault_itself(tmp_path, monkeypatch):
+    def fit(*args):
+        raise MemoryError
+
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    monkeypatch.setattr(image_files, "_fit", fit)
+    with pytest.raises(BrokenImageError, match="there is not enough memory") as error:
+        read_pixels(tmp_path / "a.png", 8, 8, 3)
+    assert not error.value.lasting
+
+
 def test_giant_image_is_refused_from_its_header(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png(60000, 60000, 2, [np.zeros(300)]))

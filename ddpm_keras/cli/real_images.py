@@ -14,7 +14,7 @@ from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.images import Images, split_indices
 from ddpm_keras.data.pixels import shown_shape
-from ddpm_keras.errors import InputError, short, warn
+from ddpm_keras.errors import InputError, LabelsError, short, warn
 from ddpm_keras.metrics import METRICS
 from ddpm_keras.runs.folder import CONFIG
 
@@ -116,9 +116,7 @@ def _load(config: Config, names: list[str] | None) -> Images:
         return load_images(plain)
     try:
         images = load_images(plain.model_copy(update={"class_labels": True}))
-    except InputError as error:
-        if not str(error).startswith("class_labels:"):
-            raise
+    except LabelsError as error:
         warn(f"{error}; samples get their classes at random")
         found = load_images(plain)
         return dataclasses.replace(found, names=tuple(names))

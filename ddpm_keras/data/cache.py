@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -115,7 +116,6 @@ def load_cached(source: Source, folder: str | None = None) -> Images:
     root = cache_folder(folder)
     entry = root / key
     if not entry.is_dir():
-        _make(root)
         with _only_one(root / f"{key}.lock"):
             if not entry.is_dir():  # no other process has filled it meanwhile
                 _fill(source, description, entry)
@@ -130,7 +130,14 @@ def load_cached(source: Source, folder: str | None = None) -> Images:
 
 
 def clear_cache(folder: str | None = None) -> str:
-    """Remove every data set from the cache that no process is writing; report it."""
+    """Remove every data set from the cache that no process is writing; report it.
+
+    Its locks stay, as empty files: who has taken or awaits one that is removed would
+    not keep out who makes a new one.
+
+    Raises:
+        InputError: When the folder cannot be written.
+    """
     root = cache_folder(folder)
     removed = size = busy = 0
     found = list(root.iterdir()) if root.is_dir() else []
@@ -143,32 +150,39 @@ def clear_cache(folder: str | None = None) -> str:
                         size += sum(f.stat().st_size for f in path.iterdir())
                         shutil.rmtree(path)
                         removed += 1
-            lock.unlink(missing_ok=True)
         except Timeout:
             busy += 1
+        except OSError as error:
+            raise InputError(
+                f"cache_dir: cannot clear {root} ({error.strerror}); check its "
+                "permissions, or name another folder"
+            ) from error
     text = f"cache: removed {removed} data sets, {size / GB:.1f} GB, from {root}"
     return text + (f"; {busy} are being written and stay" if busy else "")
 
 
-def _make(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cache_dir: cannot make {root} ({error.strerror}); name another folder, "
-            "or use cache: ram"
-        ) from error
-
-
 @contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Wait until no other process fills the same part of the cache."""
-    lock = FileLock(path)
+    """Wait until no other process fills the same part of the cache; make its folder.
+
+    Raises:
+        InputError: When the folder cannot be made or written.
+    """
+    root, lock = path.parent, FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print("cache: another process is filling it; waiting")
-        lock.acquire()
+        root.mkdir(parents=True, exist_ok=True)
+        # In /proc, for example, where nothing can be made, a lock is waited for.
+        tempfile.TemporaryFile(dir=root).close()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print("cache: another process is filling it; waiting")
+            lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"cache_dir: cannot write in {root} ({error.strerror}); name another "
+            "folder, or use cache: ram"
+        ) from error
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_keras.errors import InputError, short
+from ddpm_keras.errors import InputError, LabelsError, short
 from ddpm_keras.labels import MAX_CLASSES
 
 MAX_NAME_LENGTH = 200  # characters
@@ -35,7 +35,7 @@ def number_classes(
     """
     present = sorted(set(classes))
     if len(present) > MAX_CLASSES:
-        raise InputError(
+        raise LabelsError(
             f"class_labels: the images have {len(present):,} classes; join some of "
             f"them, up to {MAX_CLASSES:,} are possible"
         )
@@ -86,7 +86,7 @@ def find_classes(folder: str, ids: Sequence[str]) -> list[str] | list[int]:
         return _listed_classes(path, ids)
     outside = next((image for image in ids if "/" not in image), None)
     if outside is not None:
-        raise InputError(
+        raise LabelsError(
             f"class_labels: {outside!r} in {folder} lies outside of a class folder; "
             "put each image into a subfolder named after its class, or leave the key "
             "out"
@@ -100,13 +100,13 @@ def _listed_classes(path: Path, ids: Sequence[str]) -> list[int]:
         listed = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
-        raise InputError(
+        raise LabelsError(
             f"class_labels: cannot read {path} ({reason}); mend it, or remove it and "
             "put each class into a subfolder"
         ) from error
     entries = listed.get("labels") if isinstance(listed, dict) else None
     if entries is None:
-        raise InputError(
+        raise LabelsError(
             f"class_labels: {path} has no labels; list [file, class number] of each "
             "image, or remove it and put each class into a subfolder"
         )
@@ -114,14 +114,14 @@ def _listed_classes(path: Path, ids: Sequence[str]) -> list[int]:
         entries = [entries]  # and refuse it as an entry
     for entry in entries:
         if not _is_entry(entry):
-            raise InputError(
+            raise LabelsError(
                 f"class_labels: labels of {path} must be pairs of a file and its class "
                 f"number, 0 or more; received {short(json.dumps(entry))}"
             )
     class_of = dict(entries)
     missing = next((image for image in ids if image not in class_of), None)
     if missing is not None:
-        raise InputError(
+        raise LabelsError(
             f"class_labels: {missing!r} is not listed in {path}; add its class number, "
             "or move the image away"
         )
@@ -142,23 +142,23 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         text = "".join(c if c.isprintable() else "?" for c in name.strip())
         if not text:
-            raise InputError(
+            raise LabelsError(
                 f"class_labels: {name!r} is no class name; rename the class"
             )
         if len(text) > MAX_NAME_LENGTH:
-            raise InputError(
+            raise LabelsError(
                 f"class_labels: the class name {short(repr(text))} has {len(text)} "
                 f"characters; shorten it to {MAX_NAME_LENGTH}"
             )
         if text in shown:
-            raise InputError(
+            raise LabelsError(
                 f"class_labels: the classes {short(repr(shown[text]))} and "
                 f"{short(repr(name))} have the same name; rename one"
             )
         shown[text] = name
     size = sum(len(text.encode()) for text in shown)
     if size > MAX_NAMES_BYTES:
-        raise InputError(
+        raise LabelsError(
             f"class_labels: the names of the {len(shown):,} classes have {size:,} "
             f"bytes; shorten them to {MAX_NAMES_BYTES:,} in all"
         )

@@ -107,7 +107,8 @@ def draw_labelled_flowers(num_images, img_size, img_channels=3, seed=0):
         The images; and their labels, an int32 array of shape `(num_images,)`, which
         count the names in `SHAPES`.
     """
-    require(num_images >= 1, "`num_images` must be positive.", num_images=num_images)
+    positive = isinstance(num_images, (int, np.integer)) and num_images > 0
+    require(positive, "`num_images` must be a positive int.", num_images=num_images)
     drawn = [
         draw_labelled_flower(seed, i, img_size, img_channels) for i in range(num_images)
     ]

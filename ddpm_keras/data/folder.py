@@ -33,8 +33,7 @@ class FolderSource(Source):
         folder: The folder.
         shape: Height, width and channels of each image of the result.
         background: Colour behind transparent pixels.
-        skip_bad: Whether images that cannot be read are left out, with a line on
-            stderr.
+        skip_bad: Whether broken images are left out, with a line on stderr.
         labelled: Whether they get labels.
 
     Raises:
@@ -98,13 +97,24 @@ def _read_files(
     background: str,
     stop: int,
 ) -> Block:
-    """Decode and fit some images."""
+    """Decode and fit some images.
+
+    Raises:
+        InputError: When the system does not give one that may be good. To leave it
+            out, now or from the cache for ever, would be to train on other images.
+    """
     good, names, skipped = [], [], []
     for path, name in zip(paths, ids, strict=True):
         try:
             good.append(read_pixels(path, *shape, background))
             names.append(name)
         except BrokenImageError as error:
+            if not error.lasting:
+                raise InputError(
+                    f"data_dir: cannot read {_printable(path)} ({error.reason}), which "
+                    "may be a good image and is not left out; make it readable or "
+                    "remove it, and start again"
+                ) from error
             skipped.append(f"{_printable(name)} ({error.reason})")
     pixels = np.array(good, "uint8").reshape(-1, *shape)
     return Block(pixels, names, None, skipped, stop)

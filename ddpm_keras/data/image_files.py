@@ -1,6 +1,7 @@
 """Image files of all kinds, decoded, cropped and resized within limits of memory."""
 
 import contextlib
+import errno
 import functools
 import importlib
 import importlib.util
@@ -37,11 +38,16 @@ MAX_PIXELS_AT_ONCE = 60_000_000  # of all images that threads of a process have 
 
 
 class BrokenImageError(InputError):
-    """An image file that cannot be read; `reason` is the message without the path."""
+    """An image file that cannot be read.
 
-    def __init__(self, path, reason):
+    Attributes:
+        reason: The message without the path.
+        lasting: Whether the file is at fault, which may else be a good one.
+    """
+
+    def __init__(self, path, reason, lasting=True):
         super().__init__(f"cannot read the image {path}: {reason}")
-        self.reason = reason
+        self.reason, self.lasting = reason, lasting
 
 
 class _Turns:
@@ -127,7 +133,7 @@ def decode_image(path, channels, background="white"):
 
     Raises:
         BrokenImageError: When the file is missing, no file, not such an image, cut
-            short, or, by its header, too large.
+            short, or, by its header, too large; or when the system does not give it.
     """
     with _opened(path) as image:
         return to_channels(image, channels, background)
@@ -229,7 +235,8 @@ def _opened(path) -> Iterator[Image.Image]:
     except BrokenImageError:
         raise
     except Exception as error:  # Pillow raises almost anything on damaged files
-        raise BrokenImageError(path, _reason(error)) from error
+        lasting = _is_lasting(path, error)
+        raise BrokenImageError(path, _reason(error), lasting) from error
 
 
 def _check_size(path, image: Image.Image, size: int) -> None:
@@ -274,11 +281,23 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return rounded
 
 
+def _is_lasting(path, error: Exception) -> bool:
+    """Whether a file is at fault, and not its permissions, the disk or the memory."""
+    if not isinstance(error, OSError):
+        return not isinstance(error, MemoryError)
+    if error.errno in (errno.ENOENT, errno.ELOOP):
+        return os.path.islink(path)  # to nowhere; a file has vanished
+    # Pillow's own have no number; a damaged file has it seek behind any possible end.
+    return error.errno in (None, errno.EINVAL)
+
+
 def _reason(error: Exception) -> str:
     """Describe what is wrong with an image file, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a kind that is read here"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return reason.splitlines()[0]

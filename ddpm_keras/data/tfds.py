@@ -18,7 +18,7 @@ from ddpm_keras.data.classes import number_classes
 from ddpm_keras.data.image_files import fit_image, to_channels
 from ddpm_keras.data.images import Images
 from ddpm_keras.data.source import BLOCK, Block, Source
-from ddpm_keras.errors import InputError, RunError
+from ddpm_keras.errors import InputError, LabelsError, RunError
 
 # How often, and how many seconds at most, the server of a download is asked.
 ATTEMPTS, WAIT = 3, 20
@@ -59,7 +59,7 @@ class TfdsSource(Source):
         self.builder = _prepare(name, data_dir)
         problem = _label_problem(name, self.builder.info.features)
         if labelled and problem:
-            raise InputError(
+            raise LabelsError(
                 f"class_labels: {problem}; leave the key out, or use another one"
             )
         self.has_labels = not problem
@@ -114,7 +114,7 @@ class TfdsSource(Source):
         classes = whole.classes
         missing = sum(label < 0 for label in classes)
         if missing:  # TFDS has -1 where a label is not known, as in some test splits
-            raise InputError(
+            raise LabelsError(
                 f"class_labels: {missing:,} of {len(classes):,} images of the splits "
                 f"{', '.join(self.splits)} have no label; leave their split out"
             )
