@@ -191,8 +191,8 @@ class Config(BaseModel):
     ema: Share = 0.999
     """share of the averaged weights kept at each step"""
     ema_warmup_power: PositiveOrNone = None
-    """keep 1 - (1 + step) ^ -power of them where that is less (0.75 is common), so that
-    the average soon forgets the initial weights; null: no warm-up"""
+    """keep 1 - (1 + updates) ^ -power of them where that is less (0.75 is common), so
+    that the average soon forgets the initial weights; null: no warm-up"""
     mixed_precision: Literal["none", "bfloat16", "float16"] = "none"
     """type of the network's arithmetic, for GPUs"""
     distribute: Literal["auto", "none"] = "auto"
@@ -306,7 +306,7 @@ class Config(BaseModel):
         )[1]
 
     def to_yaml(self) -> str:
-        """Write every key on a line of its own, as `load_config` reads it back."""
+        """Write each key, most on a line of its own, as `load_config` reads it back."""
         yaml = plain_yaml()
         yaml.default_flow_style = None  # lists on one line
         yaml.width = MAX_VALUE_LENGTH * 10  # no value is folded

@@ -66,7 +66,7 @@ class Denoiser:
     Args:
         network: A `keras.Model` as `network_inputs` takes it.
         diffusion: The `GaussianDiffusion` that it was trained with.
-        config: Its `Config`; only `feature_model` needs it.
+        config: Its `Config`, which sampling does not need.
 
     Call arguments:
         x_t: Noisy images of shape `(batch, height, width, channels)`.

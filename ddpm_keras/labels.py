@@ -159,7 +159,8 @@ def read_labels(text, names):
     """Read class names or numbers, separated by commas; "all" is every class.
 
     Args:
-        text: Such as `"sunflower,tiger lily,7"`, in any case.
+        text: Such as `"sunflower,tiger lily,7"`, in any case; of classes that differ
+            in case only, the one as written, else the first.
         names: The class names, by label.
 
     Returns:
@@ -177,6 +178,8 @@ def read_labels(text, names):
 
 
 def _read_label(word, names):
+    if word in names:  # two classes may differ in case only
+        return names.index(word)
     lower = [name.casefold() for name in names]
     if word.casefold() in lower:
         return lower.index(word.casefold())

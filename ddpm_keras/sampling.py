@@ -155,12 +155,13 @@ class ReverseProcess:
             start: A function from places in `seeds`, an int array of shape `(n,)`, to
                 the images to start from, of shape `(n, height, width, channels)`.
                 Default: the noise of the seeds.
-            batch_size: Images that the network computes together; an image guided by
-                labels counts twice.
+            batch_size: Images that the network computes together; an image counts once
+                for each label whose prediction is mixed, "no label" included.
             verbose: 1 shows progress, 0 does not.
             every: Steps between two updates of it. Default: a hundredth of them.
             watch: Called at each update with the number of the batch, from 0, and its
-                `(t, x_t, x_0)`, see `run`. An exception ends the sampling.
+                `(t, x_t, x_0)`, see `run`, as NumPy arrays. An exception ends the
+                sampling.
             labels: As in `generate_images`.
             guidance_scale: As in `generate_images`.
             **options: Of `run`.
@@ -189,7 +190,7 @@ class ReverseProcess:
                     float(images[0, 0, 0, 0])  # wait, or it runs ahead of the device
                     progress.update(batch * len(plan) + min(k * every, len(plan)))
                     if watch is not None:
-                        watch(batch, t, images, x_start)
+                        watch(batch, t, *map(ops.convert_to_numpy, (images, x_start)))
                 finished = seeds[some]
                 yield finished, ops.convert_to_numpy(images)[: len(finished)]
 

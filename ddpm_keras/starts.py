@@ -10,7 +10,7 @@ import numpy as np
 
 def between_seeds(process, first, second, count):
     """Start `count` images on the great circle from one seed's noise to another's."""
-    ends = np.asarray(process.noise([first, second]))
+    ends = _to_numpy(process.noise([first, second]))
     weights = np.linspace(0.0, 1.0, count)
     return lambda places: slerp(*ends, weights[places])
 
@@ -21,7 +21,7 @@ def between_images(process, first, second, t, seed, count):
     Both ends share the noise of `seed`: a mixture of two would have too little
     variance. See `blend`.
     """
-    noise = np.asarray(process.noise([seed]))
+    noise = _to_numpy(process.noise([seed]))
     ends = [
         diffuse(end[None], process.diffusion, t, noise)[0] for end in (first, second)
     ]
@@ -35,7 +35,7 @@ def from_image(process, image, t, seeds):
 
     def start(places):
         images = np.broadcast_to(image, (len(places), *image.shape))
-        noise = np.asarray(process.noise(seeds[places]))
+        noise = _to_numpy(process.noise(seeds[places]))
         return diffuse(images, process.diffusion, t, noise)
 
     return start
@@ -80,7 +80,7 @@ def diffuse(images, diffusion, t, noise):
         A float32 array of the images' shape.
     """
     timesteps = np.full(len(images), t, "int32")
-    return np.asarray(diffusion.q_sample(np.float32(images), timesteps, noise))
+    return _to_numpy(diffusion.q_sample(np.float32(images), timesteps, noise))
 
 
 def blend(first, second, weights):
@@ -90,3 +90,10 @@ def blend(first, second, weights):
     """
     weights = np.asarray(weights, "float32")[:, None, None, None]
     return (1.0 - weights) * np.float32(first) + weights * np.float32(second)
+
+
+def _to_numpy(tensor):
+    # Here, because the commands import this module before they load Keras.
+    from keras import ops
+
+    return ops.convert_to_numpy(tensor)  # also from a device

@@ -41,6 +41,10 @@ def test_labels_are_read_by_name_or_number(text, wanted):
     assert read_labels(text, ["Rose, wild", "tulip", "3", "aster"]) == wanted
 
 
+def test_a_name_as_written_comes_before_others_in_its_case():
+    assert read_labels("A,a,b", ["A", "a", "B"]) == [0, 1, 2]
+
+
 def test_one_label_is_that_of_all_images():
     assert_labels(make_labels(2, 3, num_classes=4), [[2], [2], [2]])
     assert_labels(make_labels(np.int64(NO_LABEL), 1, num_classes=4), [[NO_LABEL]])

@@ -1,10 +1,13 @@
 """`ddpm-sample`, from weights to pictures."""
 
 import contextlib
+import json
+import os
 import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -191,6 +194,28 @@ def test_start_from_an_image_stays_as_near_as_the_strength_says(tmp_path):
     assert 2 * distances[0] < min(distances[1:])
 
 
+def test_start_image_has_the_background_of_training(tmp_path):
+    save_run(tmp_path / "run", CONFIG.model_copy(update={"background": "black"}))
+    for name, colour in (("clear", (0, 0, 0, 0)), ("black", (0, 0, 0, 255))):
+        Image.new("RGBA", (12, 8), colour).save(tmp_path / f"{name}.png")
+        flags = f"--weights {tmp_path}/run --start-from {tmp_path}/{name}.png"
+        sample(f"{flags} --seeds 3 --steps 4 --out {tmp_path}/{name}.npz")
+    with (
+        np.load(tmp_path / "clear.npz") as clear,
+        np.load(tmp_path / "black.npz") as black,
+    ):
+        np.testing.assert_array_equal(clear["images"], black["images"])
+
+
+def test_start_image_may_have_any_name_of_the_system(tmp_path):
+    image = tmp_path / os.fsdecode(b"\xff.png")  # not UTF-8
+    Image.new("RGB", (12, 8)).save(image)
+    out = tmp_path / "grid.png"
+    sample(f"--weights run --start-from {image} --steps 4 --out {out}")
+    with Image.open(out) as picture:
+        assert picture.text["start_from"].endswith("\\udcff.png")
+
+
 def test_animation_ends_with_the_sample(tmp_path):
     out, gif = tmp_path / "grid.png", tmp_path / "chain.gif"
     sample(f"--weights run --num-images 4 --steps 10 --out {out} --gif {gif}")
@@ -215,6 +240,8 @@ def test_png_records_how_it_was_made(tmp_path):
     with Image.open(tmp_path / "images" / "000006.png") as image:
         text = image.text
     assert len(text.pop("weights")) >= 8
+    assert json.loads(text.pop("diffusion"))["timesteps"] == 20
+    assert text.pop("backend") == keras.backend.backend()
     made = {"seeds": "4,6", "sampler": "ddim", "steps": "5", "eta": "0.5"}
     made["spacing"] = "trailing"
     assert text == {**made, "seed": "6"}

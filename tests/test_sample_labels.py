@@ -157,6 +157,10 @@ def test_no_name_of_a_class_reaches_the_terminal(workplace):
             "--interpolate-labels: there",
         ),
         (
+            "--weights run --interpolate-labels rose,daisy rose",
+            "--interpolate-labels: 'rose,daisy' names 2 classes; name one",
+        ),
+        (
             "--weights run --interpolate-labels rose daisy --labels rose",
             "--interpolate-labels: give it or --labels",
         ),

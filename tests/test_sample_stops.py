@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -159,6 +160,18 @@ def test_folder_of_another_sampling_is_refused_and_kept(run, tmp_path, change, m
     _, errors = sample(f"{argv} {change}", status=2)
     assert message in errors and errors.count("\n") == 1
     assert contents(out) == before
+
+
+def test_folder_of_another_backend_or_process_is_refused(run, tmp_path, monkeypatch):
+    argv = f"--weights {run} --num-images 2 --steps 2 --out {tmp_path}/out"
+    sample(argv)
+    other = CONFIG.model_copy(update={"schedule": "cosine"})
+    (tmp_path / "c.yaml").write_text(other.to_yaml())
+    _, errors = sample(f"{argv} --config {tmp_path}/c.yaml", status=2)
+    assert "is of another sampling (diffusion " in errors
+    monkeypatch.setattr(keras.backend, "backend", lambda: "other")
+    _, errors = sample(argv, status=2)
+    assert "is of another sampling (backend " in errors
 
 
 @pytest.mark.parametrize("name", ["grid.png", "images.npz", "images"])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpm_keras.cli.sample_folder import SAMPLE
 from ddpm_keras.cli.writers import (
-    png_path,
+    png_of,
     write_folder,
     write_gif,
     write_grid,
@@ -36,7 +36,7 @@ def test_folder_holds_one_png_per_seed_with_its_text(tmp_path):
     assert write_folder(tmp_path / "out", batches(), {"sampler": "ddim"}) == 3
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["000003.png", "000004.png", "000009.png"]
-    with Image.open(png_path(tmp_path / "out", 9)) as picture:
+    with Image.open(tmp_path / "out" / "000009.png") as picture:
         assert picture.text == {"sampler": "ddim", "seed": "9"}
         np.testing.assert_array_equal(np.asarray(picture), to_uint8(IMAGES[2]))
 
@@ -183,8 +183,8 @@ def test_full_disk_is_reported_and_leaves_no_half_file(
 
 
 def test_classes_do_not_share_a_file():
-    names = ["c", "c++", "c#", "a" * 70, "a" * 71, "+", "water lily"]
-    paths = [png_path("out", 7, name) for name in names]
+    names = ["c", "c++", "c#", "a" * 70, "a" * 71, "+", "water-lily", "water lily"]
+    paths = [png_of("out", 7, name)[0] for name in names]
     assert len(set(paths)) == len(names)
     assert paths[0].name == "000007_c.png"
     assert paths[-1].name == "000007_water-lily.png"

@@ -10,7 +10,6 @@ docs/measures.md says which measure answers which question.
 
 import dataclasses
 import hashlib
-import json
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import cached_property
@@ -39,6 +38,7 @@ from ddpm_keras.cli.real_images import (
     load_real,
 )
 from ddpm_keras.cli.sample_store import sample_or_reuse
+from ddpm_keras.cli.stamp import describe_model
 from ddpm_keras.cli.writers import check_finite
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError, RunError, warn
@@ -181,11 +181,7 @@ class Evaluation:
         if self.labels is not None:
             digest = hashlib.sha256(self.frequencies.tobytes()).hexdigest()
             how["labels"] = f"by their frequency in the data, {digest[:16]}"
-        stamp = how | {
-            "weights": protocol["weights_sha256"],
-            "diffusion": json.dumps(self.denoiser.config.diffusion_arguments()),
-            "backend": protocol["backend"],
-        }
+        stamp = how | describe_model(self.denoiser)
         print(f"samples: {args.num_images} by {how['sampler']}, {how['steps']} steps")
         folder = Path(args.out) / "samples"
         pixels, reused = sample_or_reuse(

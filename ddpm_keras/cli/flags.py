@@ -110,8 +110,8 @@ def add_shares(add: Callable) -> None:
     add_number(
         add,
         "--until",
-        "share of the process, 0 or more and below 1, at which to end, where some noise "
-        "is left, with the clean image predicted there (default: the configuration's)",
+        "share of the process, 0 or more and below 1, at which to end, with the clean "
+        "image predicted from the noisy one there (default: the configuration's)",
         type=float,
     )
 

@@ -27,6 +27,7 @@ from ddpm_keras.cli.guidance_flags import (
 from ddpm_keras.cli.sample_flags import are_seeds, check_number, parse_flags
 from ddpm_keras.cli.sample_folder import missing_places
 from ddpm_keras.cli.sample_labels import Chosen, choose_labels, list_labels
+from ddpm_keras.cli.stamp import describe_model
 from ddpm_keras.cli.writers import (
     check_finite,
     write_folder,
@@ -37,7 +38,7 @@ from ddpm_keras.cli.writers import (
 )
 from ddpm_keras.data.image_files import read_image
 from ddpm_keras.data.pixels import to_uint8
-from ddpm_keras.errors import InputError
+from ddpm_keras.errors import InputError, printable
 from ddpm_keras.networks import check_memory
 from ddpm_keras.runs.stop_signal import Stopped, StopSignal
 from ddpm_keras.samplers import Steps
@@ -64,7 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     import_keras()
     from ddpm_keras.denoiser import Denoiser
     from ddpm_keras.sampling import ReverseProcess
-    from ddpm_keras.weights import fingerprint
 
     denoiser = Denoiser.from_weights(weights, config)
     guide = Denoiser.from_weights(*found_guide) if found_guide else None
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start, seeds = choose_start(args, process, plan, chosen.seeds)
     text = describe(args, seeds) | options | chosen.text
     text |= describe_guidance(args, guide and guide.network)
-    text |= {"steps": len(plan), "weights": fingerprint(denoiser.network)}
+    text |= {"steps": len(plan)} | describe_model(denoiser)
     total, count = len(seeds), 0
     if not Path(args.out).suffix and not args.force:
         places = missing_places(Path(args.out), chosen, text)
@@ -170,9 +170,10 @@ def describe(args: Namespace, seeds: np.ndarray) -> dict[str, Any]:
     """Describe the images, as text to store in the files."""
     text = {"seeds": args.seeds or f"{seeds[0]}-{seeds[-1]}"}
     if args.interpolate:
-        text = {"seeds": seeds[0], "interpolate": " ".join(args.interpolate)}
+        ends = printable(" ".join(args.interpolate))  # paths, perhaps not UTF-8
+        text = {"seeds": seeds[0], "interpolate": ends}
     if args.start_from:
-        text["start_from"] = args.start_from
+        text["start_from"] = printable(args.start_from)
     if args.no_clip:
         text["clipped"] = False
     return text
@@ -202,6 +203,7 @@ def write_images(
 
 def _read(flag: str, path: str, process: Any) -> np.ndarray:
     try:
-        return read_image(path, *process.image_shape)
+        background = process.denoiser.config.background
+        return read_image(path, *process.image_shape, background)
     except InputError as error:
         raise InputError(f"{flag}: {error}") from error

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from ddpm_keras.cli.sample_labels import Chosen
-from ddpm_keras.cli.writers import difference, png_path
+from ddpm_keras.cli.writers import difference, png_of
 from ddpm_keras.errors import InputError, short
 
-SAMPLE = re.compile(r"\d{6,10}(_[^/]+)?\.png")  # as `png_path` names them
+SAMPLE = re.compile(r"\d{6,10}(_[^/]+)?\.png")  # as `png_of` names them
 LEFTOVER = re.compile(rf"\.{SAMPLE.pattern}\.\w+\.tmp")  # of a killed process
 
 
@@ -46,8 +46,7 @@ def missing_places(folder: Path, chosen: Chosen, text: dict[str, Any]) -> np.nda
         if not found:
             missing.extend(range(place, len(chosen.seeds)))
             break
-        own = {"seed": seed} | ({"label": chosen.names[place]} if chosen.names else {})
-        path = png_path(folder, seed, own.get("label", ""))
+        path, own = png_of(folder, seed, chosen.names[place] if chosen.names else "")
         if path in found:
             _check_text(path, {**text, **own})
             found.remove(path)

@@ -63,7 +63,7 @@ def choose_labels(args: Namespace, config: Config, seeds: np.ndarray) -> Chosen:
     if args.interpolate_labels:
         names = _names("--interpolate-labels", config)
         flag, ends = "--interpolate-labels", args.interpolate_labels
-        first, second = (_read(flag, end, names)[0] for end in ends)
+        first, second = (_read_one(flag, end, names) for end in ends)
         labels = between_labels(first, second, len(seeds))
         shown = f"{names[first]} to {names[second]}"
         same = np.full(len(seeds), seeds[0])
@@ -94,6 +94,16 @@ def _names(flag: str, config: Config) -> list[str]:
             f"{flag}: these weights know no classes; train with --class_labels true"
         )
     return config.class_names
+
+
+def _read_one(flag: str, text: str, names: list[str]) -> int:
+    labels = _read(flag, text, names)
+    if len(labels) != 1:
+        raise InputError(
+            f"{flag}: {text!r} names {len(labels)} classes; name one (in quotes, if "
+            "there is a comma in its name)"
+        )
+    return labels[0]
 
 
 def _read(flag: str, text: str, names: list[str]) -> list[int]:

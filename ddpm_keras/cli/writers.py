@@ -79,21 +79,24 @@ def write_folder(
     count = 0
     for seeds, images in batches:
         for seed, pixels in zip(seeds, to_uint8(images), strict=True):
-            own = {"seed": seed} | ({"label": names[count]} if names else {})
-            path = png_path(folder, seed, own.get("label", ""))
+            path, own = png_of(folder, seed, names[count] if names else "")
             with _naming_file(path):
                 save_png(path, pixels, {**(text or {}), **own})
             count += 1
     return count
 
 
-def png_path(folder: Path | str, seed: int, name: str = "") -> Path:
-    """Return the path of an image, such as `000042.png` or `000042_water-lily.png`."""
+def png_of(folder: Path | str, seed: int, name: str = "") -> tuple[Path, dict]:
+    """Return path and own text of an image in a folder, by its seed and class.
+
+    The path is such as `000042.png` or `000042_water-lily.png`.
+    """
     word = re.sub(r"\W+", "-", name).strip("-")[:60]
-    if word.replace("-", " ") != name.replace("-", " "):
-        # Something is left out that may be all that tells it from another class.
+    if word != name.replace(" ", "-") or "-" in name:
+        # Something is lost that may be all that tells it from another class.
         word = f"{word}-{zlib.crc32(name.encode()):08x}".strip("-")
-    return Path(folder) / (f"{seed:06d}_{word}.png" if word else f"{seed:06d}.png")
+    path = Path(folder) / (f"{seed:06d}_{word}.png" if word else f"{seed:06d}.png")
+    return path, {"seed": seed} | ({"label": name} if name else {})
 
 
 def difference(

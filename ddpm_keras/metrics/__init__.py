@@ -14,7 +14,8 @@ class Metric:
     """What a metric needs.
 
     Attributes:
-        fewest: Fewest images of each set for which it is defined.
+        fewest: Fewest samples for which it is defined, and half of the fewest real
+            images, if `of_real`.
         of_features: Whether it compares features.
         of_real: Whether it compares samples with a set of real images.
     """

@@ -26,6 +26,14 @@ def dense(units, scale=1.0, **kwargs):
     return layers.Dense(units, kernel_initializer=kernel_init(scale), **kwargs)
 
 
+def conv(channels, size, scale=1.0, **kwargs):
+    """A padded `size` x `size` convolution, initialised as `dense`."""
+    init = kernel_init(scale)
+    return layers.Conv2D(
+        channels, size, padding="same", kernel_initializer=init, **kwargs
+    )
+
+
 def check_activation(name):
     """Raise an `ArgumentError` unless this is a Keras activation of single numbers.
 
@@ -251,12 +259,12 @@ class ResidualBlock(layers.Layer):
         policy = self.dtype_policy
         self.norm_1 = GroupNormalization(norm_groups, name="norm_1", dtype=policy)
         self.time_dense = dense(width, name="time_dense", dtype=policy)
-        self.conv_1 = _conv(width, 3, name="conv_1", dtype=policy)
+        self.conv_1 = conv(width, 3, name="conv_1", dtype=policy)
         self.norm_2 = GroupNormalization(norm_groups, name="norm_2", dtype=policy)
         self.drop = None
         if dropout:
             self.drop = layers.Dropout(dropout, name="drop", dtype=policy)
-        self.conv_2 = _conv(width, 3, scale=0.0, name="conv_2", dtype=policy)
+        self.conv_2 = conv(width, 3, scale=0.0, name="conv_2", dtype=policy)
         self.shortcut = None
 
     def build(self, features_shape, time_embedding_shape):
@@ -268,7 +276,7 @@ class ResidualBlock(layers.Layer):
         self.conv_2.build(hidden_shape)
         if features_shape[-1] != self.width:
             policy = self.dtype_policy
-            self.shortcut = _conv(self.width, 1, name="shortcut", dtype=policy)
+            self.shortcut = conv(self.width, 1, name="shortcut", dtype=policy)
             self.shortcut.build(features_shape)
 
     def call(self, features, time_embedding, training=None):
@@ -292,9 +300,3 @@ class ResidualBlock(layers.Layer):
             "dropout": self.dropout,
             "activation": keras.activations.serialize(self.activation),
         }
-
-
-def _conv(width, size, scale=1.0, **kwargs):
-    return layers.Conv2D(
-        width, size, padding="same", kernel_initializer=kernel_init(scale), **kwargs
-    )

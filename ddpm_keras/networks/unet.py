@@ -15,6 +15,7 @@ from ddpm_keras.networks.layers import (
     SpaceToDepth,
     TimeEmbedding,
     check_activation,
+    conv,
     dense,
     kernel_init,
 )
@@ -131,7 +132,7 @@ def build_unet(
     x = image_input
     if patch_size > 1:
         x = SpaceToDepth(patch_size, name="patches")(x)
-    x = _conv(first_conv_channels, name="stem")(x)
+    x = conv(first_conv_channels, 3, name="stem")(x)
     skips = _go_down(x, levels, num_res_blocks, block)
     x = block(skips[-1], widths[-1], True, "middle_0")
     x = block(x, widths[-1], False, "middle_1")
@@ -140,12 +141,8 @@ def build_unet(
     x = GroupNormalization(norm_groups, name="head_norm")(x)
     x = layers.Activation(activation, name="head_activation")(x)
     # The head is float32 under every precision policy: the loss is computed on it.
-    x = _conv(
-        img_channels * patch_size**2,
-        kernel_initializer=kernel_init(0.0),
-        dtype="float32",
-        name="head",
-    )(x)
+    head = conv(img_channels * patch_size**2, 3, 0.0, dtype="float32", name="head")
+    x = head(x)
     if patch_size > 1:
         x = DepthToSpace(patch_size, dtype="float32", name="pixels")(x)
     return keras.Model(inputs, x, name="unet")
@@ -178,11 +175,6 @@ def _embed(inputs, dim, activation, num_classes, augment):
     return x
 
 
-def _conv(channels, **kwargs):
-    kwargs.setdefault("kernel_initializer", kernel_init())
-    return layers.Conv2D(channels, 3, padding="same", **kwargs)
-
-
 def _go_down(x, levels, num_blocks, block):
     """Return the stem's output and those of every block and downsampling."""
     skips = [x]
@@ -190,7 +182,7 @@ def _go_down(x, levels, num_blocks, block):
         for i in range(num_blocks):
             skips.append(block(skips[-1], width, attend, f"down_{level}_{i}"))
         if level != len(levels) - 1:
-            downsample = _conv(width, strides=2, name=f"down_{level}_downsample")
+            downsample = conv(width, 3, strides=2, name=f"down_{level}_downsample")
             skips.append(downsample(skips[-1]))
     return skips
 
@@ -217,4 +209,4 @@ def _upsample(x, width, interpolation, name):
     upsample = layers.UpSampling2D(
         2, interpolation=interpolation, name=f"{name}_upsample"
     )
-    return _conv(width, name=f"{name}_conv")(upsample(x))
+    return conv(width, 3, name=f"{name}_conv")(upsample(x))
