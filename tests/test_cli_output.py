@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -208,6 +209,24 @@ def test_what_is_ignored_does_not_stop_a_run(name):
             stop.check()
     finally:
         signal.signal(number, before)
+
+
+def test_handler_that_is_not_of_python_stays(monkeypatch):
+    """`signal.getsignal` returns None for it, and it could not be put back."""
+    handler_of = signal.getsignal
+    before = handler_of(signal.SIGTERM)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    with StopSignal():
+        assert handler_of(signal.SIGTERM) is before
+
+
+def test_thread_beside_the_main_one_works_without_signals():
+    def work():
+        with StopSignal() as stop, stop.stoppable():
+            return "done"
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == "done"
 
 
 def test_signal_stops_also_when_its_message_cannot_be_printed():

@@ -1,6 +1,8 @@
 """Run folders: number, configuration, and what is refused."""
 
+import os
 import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +55,17 @@ def test_folder_holds_the_configuration_alone():
     folder = make_run_folder(CONFIG, "a")
     assert [file.name for file in folder.iterdir()] == ["config.yaml"]
     assert load_config(folder / "config.yaml") == CONFIG
+
+
+def test_configuration_is_on_the_disk_before_it_has_its_name(monkeypatch):
+    path, forced = Path("mine/config.yaml"), []
+
+    def fsync(file):
+        forced.append((os.fstat(file).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    make_run_folder(CONFIG, "a", "mine")
+    assert forced == [(path.stat().st_size, False)]
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -111,6 +124,15 @@ def test_folder_without_permission_is_reported_in_one_line(monkeypatch, run_dir)
     monkeypatch.setattr(Path, "mkdir", mkdir)
     message = refusal(make_run_folder, CONFIG, "a", run_dir)
     assert_cannot_write(message, run_dir or "runs/a", "Permission denied")
+
+
+def test_full_disk_is_reported_in_one_line(monkeypatch):
+    def fsync(file):
+        raise OSError(28, "No space left on device")  # which names no file
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    message = refusal(make_run_folder, CONFIG, "a", "mine")
+    assert_cannot_write(message, "config.yaml", "No space left on device")
 
 
 @pytest.mark.parametrize("link", ["runs", "runs/a"])
@@ -181,6 +203,12 @@ def test_run_killed_while_it_wrote_its_configuration_starts_again():
     assert make_run_folder(CONFIG, "a", "mine") == folder
     discard_unused(folder)
     assert not folder.exists()
+
+
+def test_folder_that_is_gone_needs_no_removal():
+    folder = make_run_folder(CONFIG, "a")
+    shutil.rmtree(folder)
+    discard_unused(folder)
 
 
 def test_keys_of_a_checkpoint_and_of_a_later_version_are_compared(tmp_path):

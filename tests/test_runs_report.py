@@ -277,11 +277,10 @@ def test_damaged_record_is_left_out(run_folder, text):
 
 
 def test_epochs_that_run_again_are_timed_anew(tmp_path):
-    """Of an epoch that was resumed, the steps that were left count for all."""
     Record(8, 4, {}, {1: 1.0, 2: 2.0, 3: 3.0}).write(tmp_path)
     record = Record.begin(tmp_path, 8, 4)
-    record.add(2, 1, 2.5)
-    assert record.seconds == {1: 1.0, 2: 10.0}
+    record.add(2, seconds=9.0, steps=4, stepping=6.0)
+    assert record.seconds == {1: 1.0, 2: 9.0}
     assert {"ddpm_keras", "Python", "keras"} < set(record.versions)
 
 
@@ -406,6 +405,27 @@ def shown_epochs(folder):
         return None
     rows = dict(row[:2] for row in Page(folder / "report.html").rows)
     return int(rows["epochs"].split()[0])
+
+
+@pytest.mark.parametrize("steps, whole", [(10, 75.0), (3, 75.0), (1, 61.5)])
+def test_only_steps_count_also_for_those_before_a_stop(
+    run_folder, monkeypatch, steps, whole
+):
+    """50 s of compilation and 10 s of measures come once, 1.5 s with each of 10 steps.
+
+    Of a single step nobody knows how long another takes.
+    """
+    ends = [50 + 1.5 * (n + 1) for n in range(steps)]
+    clock = iter([0.0, *ends, ends[-1] + 10])
+    monkeypatch.setattr(report, "monotonic", clock.__next__)
+    folder = run_folder(batch_size=4)
+    callback = Report(folder, SampleGrid(folder / "samples", every=0), IMAGES)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    for batch in range(steps):
+        callback.on_train_batch_end(batch)
+    callback.on_epoch_end(0)
+    assert Record.read(folder).seconds == {1: whole}
 
 
 def test_interrupted_writing_leaves_the_page_before(run_folder, monkeypatch):

@@ -20,6 +20,7 @@ from ddpm_keras.config_file import load_config
 from ddpm_keras.data import load_images
 from ddpm_keras.data.flowers import draw_flower
 from ddpm_keras.data.images import split_indices
+from ddpm_keras.errors import RunError
 from ddpm_keras.weights import read_config, read_training_images
 
 train = partial(run_script, "train")
@@ -371,6 +372,16 @@ def test_start_with_resume_that_fails_keeps_the_folder(tmp_path):
     _, error = train(f"--run-dir {tmp_path} --resume", status=2)
     assert "Keras has no 'adma'" in error
     assert (tmp_path / "config.yaml").is_file()
+
+
+def test_error_of_a_run_whose_folder_is_gone_is_shown(tmp_path, monkeypatch):
+    def fails(config, folder):
+        shutil.rmtree(folder)
+        raise RunError("what went wrong")
+
+    monkeypatch.setattr("ddpm_keras.runs.train.train", fails)
+    _, error = train(f"--config tiny.yaml --run-dir {tmp_path}/run", status=1)
+    assert error == "error: what went wrong\n"
 
 
 @pytest.mark.parametrize(

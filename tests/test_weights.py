@@ -163,6 +163,17 @@ def test_malformed_record_of_training_images_is_refused(tmp_path, text):
     )
 
 
+def test_file_is_on_the_disk_before_it_has_its_name(network, tmp_path, monkeypatch):
+    path, forced = tmp_path / "weights.safetensors", []
+
+    def fsync(file):
+        forced.append((os.fstat(file).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_weights(network, path, CONFIG)
+    assert forced == [(path.stat().st_size, False)]
+
+
 def test_places_on_this_machine_are_left_out(network, tmp_path):
     places = {
         "data_dir": "/home/ann/photos",

@@ -1,4 +1,4 @@
-"""Callbacks of a training run: measures and checkpoints."""
+"""The callback that saves checkpoints and the best weights."""
 
 import contextlib
 import time
@@ -8,75 +8,14 @@ import keras
 import numpy as np
 
 from ddpm_keras.backend import read_in_fit, read_variable, sync_variables
-from ddpm_keras.data.pixels import to_uint8
-from ddpm_keras.errors import InputError, RunError, warn
-from ddpm_keras.labels import random_labels
-from ddpm_keras.metrics.features import load_extractor
-from ddpm_keras.metrics.kid import kernel_distance
-from ddpm_keras.metrics.whitening import whitening
+from ddpm_keras.errors import RunError, warn
 from ddpm_keras.optimizers import SkipNonFinite
 from ddpm_keras.runs.checkpoint import save
-from ddpm_keras.runs.grids import is_turn
 from ddpm_keras.runs.state import state_arrays
 from ddpm_keras.runs.stop_signal import StopSignal
 from ddpm_keras.weights import RUN_WEIGHTS, TrainingImages, save_weights
 
 BEST_WEIGHTS = "best.safetensors"
-
-
-class MeasureSamples(keras.callbacks.Callback):
-    """Logger of KID of EMA samples, every few epochs and in the last one.
-
-    It writes `kid` to the logs, NaN in other epochs: put it before `Log`,
-    `TensorBoard` and `Checkpoints`. It samples the same seeds each time in 20 steps of
-    stochastic DPM-Solver++(2M), which is most of its cost, and compares them with at
-    most twice as many real images, chosen at random.
-
-    Args:
-        real: `Images` to compare with; samples have labels as often as these.
-        config: The `Config` of the run; uses `seed`, `sample_until` and the keys of
-            `eval_`.
-
-    Raises:
-        InputError: When there are fewer than 4 real images.
-    """
-
-    def __init__(self, real, config):
-        super().__init__()
-        self.every = config.eval_every
-        self.num_images = config.eval_images
-        self.until = config.sample_until
-        self.seed = config.seed
-        if len(real) < 4:
-            raise InputError(
-                "eval_every: measures need 4 images or more to compare with; there are "
-                f"{len(real)}; use 0"
-            )
-        chosen = np.random.default_rng(config.seed).permutation(len(real))
-        self.real = real.pixels[chosen[: 2 * config.eval_images]]
-        self.labels = None
-        if real.labels is not None:
-            counts = np.bincount(real.labels, minlength=len(real.names))
-            seeds = range(config.seed, config.seed + config.eval_images)
-            self.labels = random_labels(seeds, counts)
-        self._extract = load_extractor(config.eval_features, self.real.shape[1:])
-        self._whiten = None
-        if self._extract.whitens:
-            self._whiten = whitening(self._extract(self.real))
-        self._features = self._features_of(self.real)
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["kid"] = float("nan")
-        if not is_turn(self, epoch):
-            return
-        options = {"sampler": "dpmpp", "eta": 1.0, "until": self.until}
-        options |= {"seed": self.seed, "labels": self.labels}
-        images = to_uint8(self.model.generate_images(self.num_images, **options))
-        logs["kid"] = kernel_distance(self._features, self._features_of(images)).mean
-
-    def _features_of(self, images):
-        features = self._extract(images)
-        return self._whiten(features) if self._whiten else features
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -93,6 +32,10 @@ class Checkpoints(keras.callbacks.Callback):
         first_step: Steps completed before this training.
         facts: Dict of plain JSON to store in every checkpoint; see `training_images`.
         stop: An entered `StopSignal`. Default: no signal.
+
+    Attributes:
+        kid_name: What `kid` is in the logs, as `MeasureSamples.name` says it. The best
+            value is forgotten when this changes.
 
     Whatever ends `fit`, the caller must still call `save` or `rescue`.
 
@@ -115,6 +58,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.saved_step = first_step
         self.facts = {"best": None, **(facts or {})}
         self.stop = stop or StopSignal()
+        self.kid_name = "kid"
         self._saved_time = time.monotonic()
         self._failures = 0  # in a row
         self._in_step = False
@@ -192,12 +136,9 @@ class Checkpoints(keras.callbacks.Callback):
             warn(f"saved after step {self.step:,}; continue with --resume")
 
     def _keep_best(self, logs):
-        measure = "kid" if "kid" in logs else "val_loss"
-        value, best = float(logs.get(measure, np.nan)), self.facts["best"]
-        if measure == "kid":  # those of other features cannot be compared with it
-            features = self.config.eval_features
-            whitened = ", whitened" if features.startswith("random:") else ""
-            measure = f"kid of {features}{whitened}"
+        name = "kid" if "kid" in logs else "val_loss"
+        value, best = float(logs.get(name, np.nan)), self.facts["best"]
+        measure = self.kid_name if name == "kid" else name
         first = best is None or best["measure"] != measure
         if np.isfinite(value) and (first or value < best["value"]):
             try:

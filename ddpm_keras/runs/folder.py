@@ -9,7 +9,7 @@ from typing import Any
 from ddpm_keras.config import RESUMABLE, Config
 from ddpm_keras.config_file import load_config
 from ddpm_keras.errors import InputError, printable
-from ddpm_keras.files import written_whole
+from ddpm_keras.files import force_to_disk, written_whole
 
 CONFIG = "config.yaml"
 # What `written_whole` and `runs.checkpoint` leave when they are killed.
@@ -111,7 +111,9 @@ def _changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
 
 
 def discard_unused(folder: Path) -> None:
-    """Remove a run folder that holds only its configuration."""
+    """Remove a run folder, if it is there, that holds only its configuration."""
+    if not folder.is_dir():
+        return
     remove_leftovers(folder)
     if {path.name for path in folder.iterdir()} <= {CONFIG, ".lock"}:
         for path in folder.iterdir():
@@ -143,14 +145,15 @@ def write_config(folder: Path, config: Config) -> None:
     try:
         with written_whole(folder / CONFIG) as file:
             file.write_text(config.to_yaml(), encoding="utf-8")
+            force_to_disk(file)  # a run whose file is empty cannot be resumed
     except OSError as error:
         raise _not_writable(error) from error
 
 
 def _not_writable(error: OSError) -> InputError:
     return InputError(
-        f"--run-dir: cannot write to {error.filename} ({error.strerror}); name a "
-        "folder that you may write to"
+        f"--run-dir: cannot write to {error.filename or CONFIG} ({error.strerror}); "
+        "name a folder that you may write to"
     )
 
 

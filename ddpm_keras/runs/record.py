@@ -24,7 +24,8 @@ class Record:
         steps_per_epoch: Steps of a whole epoch.
         versions: Of this package, Python, Keras and its backend, by name.
         seconds: How long each epoch took, with its grid and measures, by its number
-            from 1. A resumed epoch counts as if it had run without a stop.
+            from 1. In a resumed epoch, the steps before the stop count at the pace of
+            those after it, if these are two or more.
     """
 
     images: int
@@ -57,11 +58,21 @@ class Record:
         except Exception:  # earlier versions had none; it may hold almost anything
             return None
 
-    def add(self, epoch: int, steps: int, seconds: float) -> None:
-        """Add an epoch, of which `steps` took `seconds`; forget later ones."""
+    def add(self, epoch: int, seconds: float, steps: int, stepping: float) -> None:
+        """Add an epoch; forget later ones.
+
+        Args:
+            epoch: Its number, from 1.
+            seconds: How long it took, or what was left of it when it was resumed.
+            steps: The steps of that time.
+            stepping: How much of that time went by after the first of those steps, in
+                which the step is compiled, and until the last. A single step has no
+                pace: those before it count nothing.
+        """
         kept = {n: time for n, time in self.seconds.items() if n < epoch}
-        whole = seconds * self.steps_per_epoch / steps
-        self.seconds = {**kept, epoch: round(whole, 3)}
+        pace = stepping / (steps - 1) if steps > 1 else 0.0
+        before = (self.steps_per_epoch - steps) * pace
+        self.seconds = {**kept, epoch: round(before + seconds, 3)}
 
     def write(self, folder: Path) -> None:
         """Write the record to the folder of its run."""

@@ -38,7 +38,7 @@ class Report(keras.callbacks.Callback):
         self.grids = grids
         self.images = images
         self._record = None
-        self._steps, self._begun = 0, 0.0  # of the epoch
+        self._begun, self._steps = 0.0, []  # of the epoch: its start, its steps' ends
         self._stale = False
         self._attempts = Attempts()
 
@@ -48,16 +48,17 @@ class Report(keras.callbacks.Callback):
         self._record = Record.begin(self.folder, number, number // config.batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._steps, self._begun = 0, monotonic()
+        self._begun, self._steps = monotonic(), []
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps = batch + 1
+        self._steps.append(monotonic())
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = monotonic() - self._begun
         self._stale = True
         with self._attempts.attempt(self.folder / REPORT):
-            self._record.add(epoch + 1, self._steps, seconds)
+            stepping = self._steps[-1] - self._steps[0]
+            self._record.add(epoch + 1, seconds, len(self._steps), stepping)
             self._record.write(self.folder)
             real = self.folder / sections.TRAINING
             if not real.exists():

@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Self
 
@@ -26,31 +27,48 @@ class Stopped(BaseException):
         self.status = status
 
 
+@contextlib.contextmanager
+def handling_signals(names: Iterable[str], handle: Callable) -> Iterator[None]:
+    """Handle signals by a function within the block; only the main thread can.
+
+    The arguments of the function are those of a handler of `signal.signal`.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in names:
+            number = getattr(signal, name, None)
+            # What is ignored stays so: under nohup a run goes on when the terminal is
+            # closed, and in the background of a script Ctrl-C is not for it. None is a
+            # handler that is not Python's, which could not be put back.
+            if number and signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StopSignal:
     """Context manager that records the first signal that asks the process to stop.
 
     A second Ctrl-C or SIGTERM ends the process at once. Work within it calls `check`
-    where it can stop. Within `stoppable`, a signal stops it anywhere.
+    where it can stop. Within `stoppable`, a signal stops it anywhere. In a thread that
+    is not the main one, no signal is seen.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._received: set[str] = set()
         self._anywhere = False
+        self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._before = {}
-        for name in STOPS:
-            number = getattr(signal, name, None)
-            # What is ignored stays so: under nohup a run goes on when the terminal is
-            # closed, and in the background of a script Ctrl-C is not for it.
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
+        self._handling.enter_context(handling_signals(STOPS, self._handle))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handling.close()
 
     def check(self) -> None:
         """Raise `Stopped` if a signal has come."""

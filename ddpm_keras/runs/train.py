@@ -31,10 +31,11 @@ from ddpm_keras.model import DiffusionModel
 from ddpm_keras.runs import checkpoint
 from ddpm_keras.runs.attempts import Attempts
 from ddpm_keras.runs.build import build_model, check_names, has_fixed_rate
-from ddpm_keras.runs.callbacks import Checkpoints, MeasureSamples, training_images
+from ddpm_keras.runs.callbacks import Checkpoints, training_images
 from ddpm_keras.runs.folder import check_same_run, remove_leftovers, write_config
 from ddpm_keras.runs.grids import SampleGrid
 from ddpm_keras.runs.log import Log, open_log
+from ddpm_keras.runs.measures import MeasureSamples
 from ddpm_keras.runs.progress import TrainingProgress
 from ddpm_keras.runs.report import REPORT, Report, write_report
 from ddpm_keras.runs.state import load_state
@@ -237,7 +238,9 @@ class Run:
         if self.config.eval_every:  # before the log, which records its results
             enough = len(self.held_out) >= LEAST_HELD_OUT
             real = self.images.take(self.held_out if enough else self.training)
-            callbacks.insert(0, MeasureSamples(real, self.config))
+            measures = MeasureSamples(real, self.config)
+            checkpoints.kid_name = measures.name
+            callbacks.insert(0, measures)
         if self.config.tensorboard:
             logs = str(self.folder / "tensorboard")
             callbacks.append(keras.callbacks.TensorBoard(logs))

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from ddpm_keras.config import Config
 from ddpm_keras.errors import InputError
-from ddpm_keras.files import written_whole
+from ddpm_keras.files import force_to_disk, written_whole
 from ddpm_keras.networks import build_network, check_memory
 from ddpm_keras.weights import safetensors_file
 from ddpm_keras.weights.formats import find_format
@@ -66,6 +66,7 @@ def save_weights(
     with written_whole(path) as temporary:
         # `save_file` would raise something other than OSError on a full disk.
         temporary.write_bytes(save(arrays, metadata))
+        force_to_disk(temporary)
 
 
 def load_weights(network: "keras.Model", path: str | Path) -> None:
