@@ -6,13 +6,16 @@ import sys
 import threading
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from ddpm_keras.config import Config
 from ddpm_keras.data.images import Images
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.diffusion import GaussianDiffusion
+from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.samplers import choose_steps
 
 ROOT = Path(__file__).parents[1]
@@ -146,3 +149,31 @@ def test_a_photograph_that_hardly_any_noise_hid_comes_back(study, make_network):
         assert drawn.dtype == "uint8"
         distances.append(np.abs(np.float32(drawn) - pixels).mean())
     assert distances[0] < 12 < 24 < distances[1]
+
+
+def test_a_wider_network_has_the_features_of_the_old_one_twice(study):
+    config = dict(img_size=8, first_conv_channels=8, norm_groups=4, num_res_blocks=1)
+    attends = {"has_attention": (False, True)}
+    old = build_unet(**config, channel_multiplier=(1, 2), **attends)
+    new = build_unet(**config, channel_multiplier=(2, 4), **attends)
+    rng = np.random.default_rng(0)
+    old.set_weights([rng.normal(0, 0.2, w.shape) for w in old.weights])
+    study("widen").widen(old, new, rng)
+    images = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    inputs = [images, np.array([0, 50, 900])]
+
+    def features(network, name):
+        output = network.get_layer(name).output
+        return ops.convert_to_numpy(keras.Model(network.inputs, output)(inputs))
+
+    for name in ("down_0_0_residual", "down_1_0_attention", "middle_1_residual"):
+        twice = np.repeat(features(old, name), 2, axis=-1)
+        np.testing.assert_allclose(features(new, name), twice, rtol=1e-3, atol=1e-3)
+    # Behind the first skip connection too; only at the last, where the stem is as wide
+    # as it was, groups of channels are others.
+    name = "up_1_1_attention"
+    twice = np.repeat(features(old, name), 2, axis=-1)
+    np.testing.assert_allclose(features(new, name), twice, rtol=1e-3, atol=1e-3)
+    kernel = ops.convert_to_numpy(new.get_layer("middle_1_residual").conv_2.kernel)
+    first, second = kernel[:, :, ::2], kernel[:, :, 1::2]
+    assert not np.allclose(first, second, rtol=0.05)
