@@ -202,10 +202,10 @@ def _go_up(x, skips, levels, num_blocks, block, interpolation):
 def _upsample(x, width, interpolation, name):
     """Double height and width, then convolve."""
     if interpolation == "nearest":
-        conv = UpsampledConv(
+        upsampled_conv = UpsampledConv(
             width, kernel_initializer=kernel_init(), name=f"{name}_conv"
         )
-        return conv(x)
+        return upsampled_conv(x)
     upsample = layers.UpSampling2D(
         2, interpolation=interpolation, name=f"{name}_upsample"
     )
