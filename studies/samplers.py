@@ -26,7 +26,6 @@ from ddpm_keras.cli.command import set_threads
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.samplers import make_steps
 from ddpm_keras.sampling import ReverseProcess
-from ddpm_keras.weights import read_config
 
 MEASURES = ("--metrics", "kid,prdc", "--features", FEATURES, "--num-images", 128)
 SAMPLERS = {
@@ -42,12 +41,12 @@ def main():
     parser.add_argument("--weights", type=Path, required=True)
     args = parser.parse_args()
 
-    config = read_config(args.weights)
-    if config.class_names or config.sample_until:
+    set_threads()  # as the commands do
+    denoiser = Denoiser.from_weights(args.weights)
+    if denoiser.config.class_names or denoiser.config.sample_until:
         # Their samples are guided, or end early: other times, and no 1,000 steps.
         parser.error("--weights: name some without classes and sample_until")
-    set_threads()  # as the commands do
-    process = ReverseProcess(Denoiser.from_weights(args.weights))
+    process = ReverseProcess(denoiser)
     rows = []
     for label, plans in SAMPLERS.items():
         for sampler, steps, eta in plans:

@@ -110,13 +110,12 @@ class Evaluation:
         found_guide = find_guide(args, config)
 
         import_keras()
-        import keras
-
         from ddpm_keras.denoiser import Denoiser
         from ddpm_keras.metrics.features import load_extractor
-        from ddpm_keras.weights import fingerprint, read_training_images
+        from ddpm_keras.weights import read_training_images
 
         self.denoiser = Denoiser.from_weights(weights, config)
+        self.model = describe_model(self.denoiser)
         self.guide = Denoiser.from_weights(*found_guide) if found_guide else None
         self.training, self.held_out = load_real(args, data_config, config.class_names)
         seeds = range(args.seed, args.seed + args.num_images)
@@ -135,9 +134,9 @@ class Evaluation:
         self.findings = Findings(
             protocol={
                 "package": f"ddpm_keras {__version__}",
-                "backend": keras.backend.backend(),
+                "backend": self.model["backend"],
                 "weights": str(weights),
-                "weights_sha256": fingerprint(self.denoiser.network),
+                "weights_sha256": self.model["weights"],
                 "seed": args.seed,
                 "data": describe_data(data_config, self.training, self.held_out),
                 "extractor": self.extractor and self.extractor.name,
@@ -181,7 +180,7 @@ class Evaluation:
         if self.labels is not None:
             digest = hashlib.sha256(self.frequencies.tobytes()).hexdigest()
             how["labels"] = f"by their frequency in the data, {digest[:16]}"
-        stamp = how | describe_model(self.denoiser)
+        stamp = how | self.model
         print(f"samples: {args.num_images} by {how['sampler']}, {how['steps']} steps")
         folder = Path(args.out) / "samples"
         pixels, reused = sample_or_reuse(
