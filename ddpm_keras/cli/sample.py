@@ -72,10 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     start, seeds = choose_start(args, process, plan, chosen.seeds)
     text = describe(args, seeds) | options | chosen.text
     text |= describe_guidance(args, guide and guide.network)
-    text |= {"steps": len(plan)} | describe_model(denoiser)
+    model = describe_model(denoiser)
+    text |= {"steps": len(plan), "weights": model["weights"]}
     total, count = len(seeds), 0
-    if not Path(args.out).suffix and not args.force:
-        places = missing_places(Path(args.out), chosen, text)
+    folder = Path(args.out) if not Path(args.out).suffix else None
+    if folder:
+        text |= model  # by which a command that goes on with it knows its samples
+    if folder and not args.force:
+        places = missing_places(folder, chosen, text)
         count = total - len(places)
         if count:
             print(f"resumed: {count} of {total} images are there")
