@@ -38,6 +38,12 @@ def code_cells(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+def test_installs_from_the_clone_and_no_package_of_that_name(notebook):
+    cells = ["".join(cell["source"]) for cell in code_cells(notebook)]
+    [installs] = re.findall(r"%pip install .*", "\n".join(cells))
+    assert "./{root}" in installs  # pip takes a bare word for a name on PyPI
+
+
 def test_outputs_of_one_run_are_stored(notebook):
     cells = code_cells(notebook)
     numbers = [cell["execution_count"] for cell in cells]
