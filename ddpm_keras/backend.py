@@ -49,6 +49,19 @@ def map_images(function, values):
     return (ops.vectorized_map if BACKEND == "jax" else ops.map)(function, values)
 
 
+def noise_seed(seed, number):
+    """Return a seed for `keras.random` from an image's seed and the number of a draw.
+
+    On PyTorch, Keras adds the two: draw 1 of seed 0 would be draw 0 of seed 1. There
+    the first is multiplied by an odd number, near 2**32 over the golden ratio, so that
+    up to a thousand draws of seeds less than a million apart have different sums.
+    """
+    if BACKEND == "torch":
+        pair = ops.cast(seed, "int64") * 0x9E3779B1 % 2**32, ops.cast(number, "int64")
+        return ops.stack(pair)
+    return ops.stack([ops.cast(seed, "uint32"), ops.cast(number, "uint32")])
+
+
 def has_fused_attention():
     """Return whether Keras attends here without all of its weights in memory."""
     return BACKEND == "torch" or BACKEND == "jax" and jax.default_backend() == "gpu"

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddpm_keras.backend import compile_calls, map_images
+from ddpm_keras.backend import compile_calls, map_images, noise_seed
 from ddpm_keras.data.batches import full_batches
 from ddpm_keras.denoiser import Denoiser
 from ddpm_keras.errors import require
@@ -294,10 +294,9 @@ class _StatelessSeed(keras.random.SeedGenerator):
 
 def _draw(seeds, number, image_shape):
     """Draw standard normal noise; image k's depends on `seeds[k]` and `number`."""
-    number = ops.cast(number, "uint32")
 
     def draw(seed):
-        seed = _StatelessSeed(ops.stack([ops.cast(seed, "uint32"), number]))
+        seed = _StatelessSeed(noise_seed(seed, number))
         return keras.random.normal(image_shape, dtype="float32", seed=seed)
 
     return map_images(draw, seeds)

@@ -22,6 +22,27 @@ def test_compiled_calls_keep_nothing_for_gradients(monkeypatch):
     assert not twice(torch.ones(3)).requires_grad
 
 
+def test_no_draws_of_neighbouring_images_are_equal():
+    """Keras adds the two numbers of a seed on PyTorch."""
+    pytest.importorskip("torch")
+    program = """
+import numpy as np
+from keras import ops
+from ddpm_keras.sampling import _draw
+seeds = ops.convert_to_tensor([0, 1, 2], "int32")
+draws = [ops.convert_to_numpy(_draw(seeds, i, (4, 4, 1))) for i in range(3)]
+assert np.std(draws) > 0.8
+assert len(np.unique(np.reshape(draws, (9, 16)), axis=0)) == 9
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.slow
 def test_commands_train_and_sample(tmp_path):
     pytest.importorskip("torch")
