@@ -156,7 +156,7 @@ def guided_steps(timesteps, total, interval):
 
 
 def read_labels(text, names):
-    """Read class names or numbers, separated by commas; "all" is every class.
+    """Read class names or numbers, separated by commas or lines; "all" is every class.
 
     Args:
         text: Such as `"sunflower,tiger lily,7"`, in any case; of classes that differ
@@ -172,7 +172,8 @@ def read_labels(text, names):
     if text == "all":
         return list(range(len(names)))
     # A name may contain a comma: quoted, as in CSV.
-    words = next(csv.reader([text], skipinitialspace=True), [])
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    words = [word for row in rows for word in row]
     require(len(words) > 0, "name one class or more.", labels=text)
     return [_read_label(word.strip(), names) for word in words]
 

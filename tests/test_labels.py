@@ -35,6 +35,7 @@ def assert_labels(found, labels, weights=None):
         ('"rose, wild",tulip', [0, 1]),
         ("3", [2]),  # a name comes before a number
         ("0", [0]),
+        ("tulip\n3\r\naster\n", [1, 2, 3]),
     ],
 )
 def test_labels_are_read_by_name_or_number(text, wanted):
