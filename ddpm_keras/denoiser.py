@@ -112,8 +112,8 @@ class Denoiser:
         return count_classes(self.network)
 
     def __call__(self, x_t, t, labels=None):
-        # Keras refuses a mixture of arrays and tensors.
-        x_t, t = ops.convert_to_tensor(x_t), ops.convert_to_tensor(t)
+        # Keras refuses a mixture of arrays and tensors, and NumPy draws float64.
+        x_t, t = ops.convert_to_tensor(x_t, "float32"), ops.convert_to_tensor(t)
         if labels is not None:
             labels = ops.convert_to_tensor(labels, "int32")
         inputs = network_inputs(self.network, x_t, t, labels)

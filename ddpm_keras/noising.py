@@ -80,7 +80,7 @@ def noisy_batch(
     noisy_images = diffusion.q_sample(images, t, noise)
     inputs = network_inputs(network, noisy_images, t, labels, changes)
     if sample_weight is not None:  # Keras would multiply columns of pixels by them
-        sample_weight = ops.reshape(sample_weight, (-1, 1, 1))
+        sample_weight = ops.cast(ops.reshape(sample_weight, (-1, 1, 1)), "float32")
     if snr_gamma is not None:
         weights = take_at(diffusion.loss_weights(snr_gamma), t)[..., 0]
         sample_weight = weights * (1.0 if sample_weight is None else sample_weight)

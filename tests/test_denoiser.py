@@ -38,6 +38,8 @@ def test_prediction_is_that_of_the_networks_output(make_network):
     wanted = (x_t - np.sqrt(1.0 - abar) * noise) / np.sqrt(abar)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert found.dtype == np.float32
+    again = Denoiser(network, diffusion)(x_t.astype("float64"), t)
+    np.testing.assert_array_equal(ops.convert_to_numpy(again), found)
 
 
 def test_weights_bring_their_configuration(tmp_path):

@@ -95,6 +95,19 @@ def test_sample_weights_are_of_images(images, gamma):
         np.testing.assert_allclose(loss, (given * errors).mean(), rtol=1e-5)
 
 
+def test_sample_weights_of_tf_data_may_be_float64(images):
+    """Keras makes arrays float32, but not the elements of a data set."""
+    tf = pytest.importorskip("tensorflow")
+    given = np.linspace(0.0, 4.0, 24)
+    factors = []
+    for weights in (given, given.astype("float32")):
+        model = make_model(snr_gamma=1.0)
+        parts = images, np.zeros(24, "int32"), weights
+        model.fit(tf.data.Dataset.from_tensor_slices(parts).batch(24), verbose=0)
+        factors.append(model.network.get_weights()[0].item())
+    assert factors[0] == factors[1] != FACTOR
+
+
 def test_average_warms_up(images):
     """The decays are 0.405, 0.561, then 0.6 instead of 0.646."""
     model = make_model(ema=0.6)  # with the default, a power of 0.75
