@@ -117,6 +117,17 @@ def check_process(
         "rescale_zero_terminal_snr needs 2 timesteps or more.",
         rescale_zero_terminal_snr=rescale_zero_terminal_snr,
     )
+    if prediction_type == "epsilon":
+        _, abar = noise_levels(
+            schedule, int(timesteps), beta_start, beta_end, schedule_shift
+        )
+        require(
+            abar[-1] > 1e-76,  # of which float32 has 1 / sqrt(abar)
+            "the last timestep is pure noise, which cannot tell the image from its "
+            "noise: lower beta_end, or take prediction_type v_prediction or sample.",
+            beta_end=beta_end,
+            prediction_type=prediction_type,
+        )
 
 
 def shift_snr(abar, shift):

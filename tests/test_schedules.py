@@ -119,6 +119,8 @@ class TestPureNoise:
             "rescale_zero_terminal_snr",
         ),
         (dict(prediction_type="noise"), "prediction_type"),
+        (dict(beta_end=0.35), "beta_end prediction_type"),
+        (dict(beta_end=0.4, timesteps=10), "beta_end prediction_type"),
     ],
     ids=str,
 )
