@@ -280,7 +280,7 @@ class DiffusionModel(StepModel):
 
         images = self.generate_images(num_rows * num_cols, **options)
         figure, axes = plt.subplots(figsize=figsize)
-        axes.imshow(make_grid(images, num_cols), cmap="gray")
+        axes.imshow(make_grid(images, num_cols), cmap="gray", vmin=0, vmax=255)
         axes.axis("off")
         if epoch is not None:
             axes.set_title(f"epoch {epoch + 1}")

@@ -395,6 +395,7 @@ def test_plot_images_shows_and_returns_a_grid(make_model, monkeypatch):
     assert axes.get_title() == "epoch 5"
     expected = make_grid(model.generate_images(6, **options), num_cols=3)
     np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+    assert axes.images[0].get_clim() == (0, 255)  # of grey images, whatever is in them
     assert not plt.get_fignums()  # a training would leave one of every epoch
 
 
