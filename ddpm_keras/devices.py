@@ -154,7 +154,7 @@ def one_thread_each():
     """
     if BACKEND != "tensorflow" or not 2 <= count_cores() <= MOST_PARTS:
         return
-    if any(int(number) for number in _num_threads().values()):
+    if set(_num_threads().values()) != {"0"}:
         return
     if tf.config.list_physical_devices("GPU"):
         return

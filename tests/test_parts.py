@@ -188,6 +188,13 @@ def test_commands_set_the_threads():
     assert run.stdout.strip() == str(expected), run.stderr
 
 
+def test_numbers_of_threads_that_are_no_numbers_change_nothing(monkeypatch):
+    monkeypatch.setattr(devices, "count_cores", lambda: 2)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "auto")
+    devices.one_thread_each()
+    assert devices.num_parts() == 1
+
+
 def without_threads():
     """The environment without numbers of threads."""
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
