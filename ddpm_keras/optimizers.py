@@ -172,10 +172,12 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         num_steps: Step at which the rate is 0; not needed for `"none"`.
 
     Raises:
-        ArgumentError: When the decay has no steps.
+        ArgumentError: When there is no such decay, or it has no steps.
     """
 
     def __init__(self, learning_rate, warmup_steps=0, decay="none", num_steps=None):
+        message = "`decay` must be none, linear or cosine."
+        require(decay in ("none", "linear", "cosine"), message, decay=decay)
         require(
             decay == "none" or (num_steps or 0) > warmup_steps,
             f"the {decay} decay of the learning rate needs more steps in all than the "

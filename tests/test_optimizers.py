@@ -158,6 +158,12 @@ def test_decay_needs_steps_after_the_warm_up(num_steps):
     assert WarmupDecay(0.1, 4, "none", num_steps)(4) == np.float32(0.1)
 
 
+def test_a_decay_that_does_not_exist_is_named():
+    with pytest.raises(ArgumentError, match="linear or cosine. Received: .*cosin") as e:
+        WarmupDecay(0.1, decay="cosin", num_steps=100)
+    assert e.value.keys == ("decay",)
+
+
 # Every optimizer of Keras: a run that stops keeps all of its state.
 
 
