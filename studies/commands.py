@@ -56,7 +56,9 @@ def measure(weights, out, *flags):
     """
     found, kept = Path(out) / "metrics.json", Path(out) / "flags.json"
     asked = json.dumps([str(flag) for flag in flags])
-    if not (kept.is_file() and kept.read_text() == asked and _is_of(found, weights)):
+    guide = flags[flags.index("--guide") + 1] if "--guide" in flags else None
+    same = kept.is_file() and kept.read_text() == asked
+    if not (same and _is_of(found, weights, guide)):
         script = SCRIPTS / "evaluate.py"
         kept.unlink(missing_ok=True)
         call(script, "--weights", weights, "--out", out, "--force", *flags)
@@ -67,10 +69,15 @@ def measure(weights, out, *flags):
     )
 
 
-def _is_of(found, weights):
+def _is_of(found, weights, guide):
     # Dates cannot decide: a finished run that is resumed writes the same weights again.
-    measured = json.loads(found.read_text())["protocol"]["weights_sha256"]
-    return measured == fingerprint(Denoiser.from_weights(weights).network)
+    protocol = json.loads(found.read_text())["protocol"]
+    measured = [protocol["weights_sha256"], protocol["samples"].get("guide")]
+    asked = [
+        path and fingerprint(Denoiser.from_weights(path).network)
+        for path in (weights, guide)
+    ]
+    return measured == asked
 
 
 def _numbers(results, value, error):

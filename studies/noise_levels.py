@@ -22,6 +22,7 @@ from ddpm_keras.data import load_images
 from ddpm_keras.data.images import split_indices
 from ddpm_keras.data.pixels import to_float, to_uint8
 from ddpm_keras.denoiser import Denoiser
+from ddpm_keras.errors import InputError
 from ddpm_keras.metrics.features import load_extractor
 from ddpm_keras.metrics.kid import kernel_distance
 from ddpm_keras.samplers import choose_steps
@@ -41,8 +42,17 @@ def main():
 
     denoiser = Denoiser.from_weights(args.weights)
     config = denoiser.config
+    try:
+        plans = [
+            choose_steps(config, strength=share, until=args.until)[1]
+            for share in args.shares
+        ]
+    except InputError as error:
+        parser.error(f"--shares, --until: {error}")
     images = load_images(config)
     images = images.take(split_indices(images.ids, config.validation_fraction)[0])
+    if not 2 <= args.num_images <= len(images) - 2:
+        parser.error(f"--num-images: 2 to {len(images) - 2:,}, please")
     order = np.random.default_rng(0).permutation(len(images))
     chosen, others = np.split(order, [args.num_images])
     extract = load_extractor(FEATURES, denoiser.image_shape)
@@ -54,8 +64,7 @@ def main():
         return {"share": share, "steps": steps} | figures
 
     rows = [row(0.0, 0, images.pixels[chosen])]
-    for share in args.shares:
-        _, plan = choose_steps(config, strength=share, until=args.until)
+    for share, plan in zip(args.shares, plans, strict=True):
         pixels = redraw(denoiser, plan, images.take(chosen))
         rows.append(row(share, len(plan), pixels))
         print(", ".join(f"{k}: {v:.4g}" for k, v in rows[-1].items()), flush=True)

@@ -69,7 +69,11 @@ def widen(old, new, rng):
         else:  # a shortcut, in a block that widens now and did not
             array = np.zeros(shape, "float32")
             if len(shape) == 4:
-                array[0, 0, copies(shape[-2:-1], shape[-1:]), np.arange(shape[-1])] = 1
+                block = weight.path.removesuffix("shortcut/kernel")
+                width = arrays[f"{block}conv_2/kernel"].shape[-1:]  # of both sides
+                inputs = copies(width, shape[-2:-1])
+                first = np.searchsorted(inputs, copies(width, shape[-1:]))
+                array[0, 0, first, np.arange(shape[-1])] = 1
         if "/query/" in weight.path:  # attention divides by the root of the width
             array = array * (arrays[weight.path].shape[-1] / shape[-1]) ** 0.5
         weight.assign(array)

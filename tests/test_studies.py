@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from saved_run import TINY, save_run
 
 from ddpm_keras.config import Config
 from ddpm_keras.data.images import Images
@@ -19,6 +21,16 @@ from ddpm_keras.networks.unet import build_unet
 from ddpm_keras.samplers import choose_steps
 
 ROOT = Path(__file__).parents[1]
+
+
+class Weights:
+    """What `Denoiser.from_weights` returns of a path, for `fingerprint`."""
+
+    def __init__(self, network):
+        self.network = network
+
+
+NETWORKS = {"a": Weights("first"), "b": Weights("second"), "c": Weights("third")}
 
 
 @pytest.fixture
@@ -137,6 +149,41 @@ def test_what_was_measured_with_other_flags_is_measured_again(
     assert found == {"kid": 2}
 
 
+def test_what_another_guide_guided_is_measured_again(study, monkeypatch, tmp_path):
+    commands, found = study("commands"), tmp_path / "metrics.json"
+    monkeypatch.setattr(commands.Denoiser, "from_weights", lambda path: NETWORKS[path])
+    monkeypatch.setattr(commands, "fingerprint", lambda network: network)
+    samples = {"guide": "second"}
+    protocol = {"weights_sha256": "first", "samples": samples}
+    found.write_text(json.dumps({"protocol": protocol}))
+    assert commands._is_of(found, "a", "b")
+    assert not commands._is_of(found, "b", "b")
+    assert not commands._is_of(found, "a", "c")
+    assert not commands._is_of(found, "a", None)
+    del samples["guide"]
+    found.write_text(json.dumps({"protocol": protocol}))
+    assert commands._is_of(found, "a", None)
+
+
+@pytest.mark.parametrize(
+    "flags, line",
+    [
+        (["--shares", "0.3", "0.05"], "--shares, --until: .*no step is left"),
+        (["--num-images", "12"], "--num-images: 2 to 10, please"),
+    ],
+)
+def test_noise_levels_refuses_flags_before_it_measures(
+    study, monkeypatch, tmp_path, capsys, flags, line
+):
+    config = Config(**TINY, dataset_name="petals", num_images=12, sample_until=0.05)
+    save_run(tmp_path, config)
+    argv = ["noise_levels.py", "--weights", tmp_path, "--out", tmp_path, *flags]
+    monkeypatch.setattr(sys, "argv", list(map(str, argv)))
+    with pytest.raises(SystemExit):
+        study("noise_levels").main()
+    assert re.search(line, capsys.readouterr().err)
+
+
 def test_a_photograph_that_hardly_any_noise_hid_comes_back(study, make_network):
     config = Config(prediction_type="epsilon", sampler="dpmpp", sample_steps=100)
     diffusion = GaussianDiffusion(**config.diffusion_arguments())
@@ -149,6 +196,27 @@ def test_a_photograph_that_hardly_any_noise_hid_comes_back(study, make_network):
         assert drawn.dtype == "uint8"
         distances.append(np.abs(np.float32(drawn) - pixels).mean())
     assert distances[0] < 12 < 24 < distances[1]
+
+
+@pytest.mark.parametrize("widths", [(4, 2), (4, 6)])
+def test_a_block_that_widens_only_now_gets_a_shortcut(study, widths):
+    config = dict(img_size=8, first_conv_channels=8, norm_groups=4, num_res_blocks=1)
+    config |= {"has_attention": (False, False)}
+    old = build_unet(**config, channel_multiplier=(2, 2))
+    new = build_unet(**config, channel_multiplier=widths)
+    rng = np.random.default_rng(0)
+    old.set_weights([rng.normal(0, 0.2, w.shape) for w in old.weights])
+    study("widen").widen(old, new, rng)
+    inputs = [rng.normal(size=(3, 8, 8, 3)).astype("float32"), np.array([0, 50, 900])]
+    before, after = (
+        keras.Model(network.inputs, network.get_layer("down_1_0_residual").output)
+        for network in (old, new)
+    )
+    assert new.get_layer("down_1_0_residual").shortcut is not None
+    assert old.get_layer("down_1_0_residual").shortcut is None
+    copied = np.repeat(ops.convert_to_numpy(before(inputs)), widths[1] // 2, axis=-1)
+    found = ops.convert_to_numpy(after(inputs))
+    np.testing.assert_allclose(found, copied, rtol=1e-3, atol=1e-3)
 
 
 def test_a_wider_network_has_the_features_of_the_old_one_twice(study):
