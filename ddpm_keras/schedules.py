@@ -117,17 +117,23 @@ def check_process(
         "rescale_zero_terminal_snr needs 2 timesteps or more.",
         rescale_zero_terminal_snr=rescale_zero_terminal_snr,
     )
-    if prediction_type == "epsilon":
-        _, abar = noise_levels(
-            schedule, int(timesteps), beta_start, beta_end, schedule_shift
-        )
-        require(
-            abar[-1] > 1e-76,  # of which float32 has 1 / sqrt(abar)
-            "the last timestep is pure noise, which cannot tell the image from its "
-            "noise: lower beta_end, or take prediction_type v_prediction or sample.",
-            beta_end=beta_end,
-            prediction_type=prediction_type,
-        )
+    process = beta_start, beta_end, schedule_shift, rescale_zero_terminal_snr
+    with np.errstate(all="ignore"):
+        betas, abar = noise_levels(schedule, int(timesteps), *process)
+    require(
+        np.isfinite(betas).all() and abar[0] < 1.0,
+        "schedule_shift or beta_start is so small or large that timesteps are without "
+        "any noise, or without any image.",
+        schedule_shift=schedule_shift,
+        beta_start=beta_start,
+    )
+    require(
+        prediction_type != "epsilon" or abar[-1] > 1e-76,  # float32's 1 / sqrt(abar)
+        "the last timestep is pure noise, which cannot tell the image from its noise: "
+        "lower beta_end, or take prediction_type v_prediction or sample.",
+        beta_end=beta_end,
+        prediction_type=prediction_type,
+    )
 
 
 def shift_snr(abar, shift):
@@ -137,7 +143,8 @@ def shift_snr(abar, shift):
     of independent pixels destroys less of a larger image, since neighbours average it
     out: `shift` is the side that the schedule was made for over the side of the images.
     """
-    return abar * shift**2 / (abar * shift**2 + 1.0 - abar)
+    signal = abar * np.float64(shift) ** 2
+    return signal / (signal + 1.0 - abar)
 
 
 def end_in_pure_noise(abar):

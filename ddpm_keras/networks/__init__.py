@@ -106,6 +106,7 @@ def check_memory(
         (f"{batch_key}, img_size, first_conv_channels", weights + batch_size * image),
     ):
         if needed > memory:
+            needed = min(needed, 10**18)  # an int that a float can hold
             raise InputError(
                 f"{keys}: the network would take {needed / 1e9:,.0f} GB of memory or "
                 f"more, and this machine has {memory / 1e9:,.0f} GB; make one of them "
