@@ -19,6 +19,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.representer import SafeRepresenter
 
 from ddpm_keras.errors import InputError, nearest, short
 
@@ -42,6 +43,8 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     for key_node, node in root.value:
         key = key_node.value if isinstance(key_node, ScalarNode) else "?"
         place = f"{path}:{key_node.start_mark.line + 1}"
+        if not key.isprintable():
+            raise InputError(f"{place}: the key {key!r} is no text; see --help")
         if key in places:
             raise InputError(
                 f"{place}: repeated key {key!r}, first given at {places[key]}; "
@@ -59,7 +62,21 @@ def read_value(text: str, place: str) -> Any:
 
 def plain_yaml() -> YAML:
     """Return a YAML 1.2 reader and writer: 1e-4 is a number and on is a word."""
-    return YAML(typ="safe", pure=True)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    return yaml
+
+
+class _Representer(SafeRepresenter):
+    """Ruamel's, whose lists can be read again."""
+
+    def represent_str(self, text):
+        # A word in a list that begins with "?" would be read as a key.
+        style = '"' if text.startswith("?") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
 
 
 def _read_text(path: Path) -> str:
@@ -119,6 +136,8 @@ def _compose(text: str, place: Callable[[int], str]) -> Node | None:
             if problem:
                 raise InputError(f"{place(event.start_mark.line + 1)}: {problem}")
         return plain_yaml().compose(text)
+    except InputError:
+        raise
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InputError(
@@ -132,6 +151,8 @@ def _compose(text: str, place: Callable[[int], str]) -> Node | None:
             f"{place(line)}: bad YAML: {error.problem}{since}; "
             "check the brackets, quotes and indentation"
         ) from error
+    except (YAMLError, ValueError) as error:  # such as "\\U00110000", no character
+        raise InputError(f"{place(1)}: bad YAML: {error}") from error
 
 
 def _construct(node: Node, place: str) -> Any:

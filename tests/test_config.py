@@ -121,6 +121,7 @@ def test_shipped_files_load_and_round_trip(path, tmp_path):
     [
         {},
         dict(img_size=[48, 64], splits=["train", "test[:50%]"], sample_steps=50),
+        dict(class_labels=True, class_names=["rose", "?glantine", '?"', "a?"]),
         dict(learning_rate=3e-5, clip_max=1e22, seed=2**31 - 258, tensorboard=True),
         *(
             dict(data_dir=text)
@@ -312,6 +313,13 @@ def test_bad_value_names_its_key(refusal, line, received):
         (dict(has_attention=[True]), "channel_multiplier has_attention"),
         (dict(beta_start=0.03), "beta_start beta_end"),
         (dict(beta_end=1.5), "beta_start beta_end"),
+        (dict(beta_end=0.35), "beta_end prediction_type"),
+        (dict(beta_start=1e-17), "schedule_shift beta_start"),
+        (dict(schedule_shift=1e200), "schedule_shift beta_start"),
+        (
+            dict(schedule_shift=1e-200, prediction_type="sample"),
+            "schedule_shift beta_start",
+        ),
         (dict(clip_max=-1.0), "clip_min clip_max"),
         (
             dict(total_timesteps=10, sample_steps=11),
@@ -352,6 +360,8 @@ def test_keys_that_do_not_fit_together_are_named(values, keys):
     [
         ("1: 2", "x.yaml:1: unknown key '1'"),
         ("[1, 2]: 3", "x.yaml:1: unknown key '?'"),
+        ('"\\ud800": 1', "x.yaml:1: the key '\\ud800' is no text"),
+        ('seed: "\\U00110000"', "x.yaml:1: bad YAML: "),
         ("<<: {seed: 1}", "x.yaml:1: unknown key '<<'"),
         (
             "\nbeta_end: 1.5",
