@@ -294,6 +294,14 @@ def test_photographs_are_turned_upright(tmp_path, orientation):
     np.testing.assert_allclose(pixels, upright, atol=6)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.jpg"])
+@pytest.mark.parametrize("rest", [bytes(20), b"II*\0", b"II*\0" + b"\xff" * 9])
+def test_exif_that_cannot_be_read_hides_no_image(tmp_path, name, rest):
+    image = Image.new("RGB", (8, 8), "white")
+    pixels = decoded(tmp_path, image, name, exif=b"Exif\0\0" + rest)
+    np.testing.assert_allclose(pixels, 255, atol=2)
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
 def test_first_frame_of_an_animation_is_read(tmp_path, name):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ HEIF_PLUGIN = "pillow_heif"
 MAX_PIXELS = 40_000_000  # of a decoded image: 0.5 GB while it is converted
 MAX_JPEG_PIXELS = 120_000_000  # of a JPEG, which is decoded reduced above `MAX_PIXELS`
 MAX_PIXELS_AT_ONCE = 60_000_000  # of all images that threads of a process have open
+# What Pillow raises where the EXIF of an image cannot be read.
+BAD_EXIF = (SyntaxError, ValueError, TypeError, KeyError, struct.error)
 
 
 class BrokenImageError(InputError):
@@ -122,9 +125,10 @@ def read_image(path, height, width, channels, background="white"):
 def decode_image(path, channels, background="white"):
     """Read an image file as a uint8 array of shape `(height, width, channels)`.
 
-    Transparent pixels show the background, EXIF orientation is applied, 16 bits are
-    rounded to 8, and only the first frame of an animation is read. A JPEG of more than
-    `MAX_PIXELS` is decoded at a half, a quarter or an eighth of its size.
+    Transparent pixels show the background, EXIF orientation is applied, 16 bits of
+    grey are rounded to 8 (Pillow cuts those of colours), and only the first frame of an
+    animation is read. A JPEG of more than `MAX_PIXELS` is decoded at a half, a quarter
+    or an eighth of its size.
 
     Args:
         path: A file of one of the `KINDS`, whatever its name.
@@ -228,7 +232,8 @@ def _opened(path) -> Iterator[Image.Image]:
             with _turns.take(size):
                 try:
                     image.load()
-                    ImageOps.exif_transpose(image, in_place=True)
+                    with contextlib.suppress(*BAD_EXIF):  # the pixels are there
+                        ImageOps.exif_transpose(image, in_place=True)
                     yield image
                 finally:
                     image.close()  # frees the pixels before another's turn
