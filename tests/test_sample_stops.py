@@ -174,6 +174,16 @@ def test_folder_of_another_backend_or_process_is_refused(run, tmp_path, monkeypa
     assert "is of another sampling (backend " in errors
 
 
+def test_folder_from_an_image_that_has_changed_is_refused(run, tmp_path):
+    image = tmp_path / "start.png"
+    argv = f"--weights {run} --num-images 2 --steps 4 --start-from {image}"
+    for colour in ("red", "blue"):
+        Image.new("RGB", (12, 8), colour).save(image)
+        status = 0 if colour == "red" else 2
+        _, errors = sample(f"{argv} --out {tmp_path}/out", status=status)
+    assert "is of another sampling (start_sha256 " in errors
+
+
 @pytest.mark.parametrize("name", ["grid.png", "images.npz", "images"])
 def test_any_error_leaves_the_finished_batches(run, tmp_path, monkeypatch, name):
     def fail(number):

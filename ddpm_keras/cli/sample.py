@@ -10,6 +10,7 @@ Examples:
         --labels sunflower,"tiger lily"
 """
 
+import hashlib
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     total, count = len(seeds), 0
     folder = Path(args.out) if not Path(args.out).suffix else None
     if folder:
-        text |= model  # by which a command that goes on with it knows its samples
+        # By which a command that goes on with it knows its samples.
+        text |= model | describe_starts(args)
     if folder and not args.force:
         places = missing_places(folder, chosen, text)
         count = total - len(places)
@@ -181,6 +183,17 @@ def describe(args: Namespace, seeds: np.ndarray) -> dict[str, Any]:
     if args.no_clip:
         text["clipped"] = False
     return text
+
+
+def describe_starts(args: Namespace) -> dict[str, str]:
+    """Describe the image files that samples start from, whose paths stay the same."""
+    paths = [args.start_from] if args.start_from else args.interpolate
+    if not paths or are_seeds(paths):
+        return {}
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(Path(path).read_bytes())
+    return {"start_sha256": digest.hexdigest()[:16]}
 
 
 def write_images(
