@@ -145,3 +145,15 @@ def test_grids_that_are_missing_are_drawn_or_told(tmp_path, capsys):
         f"warning: {tmp_path}: there is no grid after 2 epochs (2, 6), and their "
         "weights are gone\n"
     )
+
+
+def test_grids_that_are_missing_are_told_in_mid_epoch(tmp_path, capsys):
+    """The model is no longer as the eighth epoch left it."""
+    callback = SampleGrid(tmp_path, every=2, epochs_done=8, at_boundary=False)
+    for epoch in (4, 6):
+        callback.path(epoch).touch()
+    callback.set_model(FakeModel())
+    callback.set_params({"epochs": 12})
+    callback.on_train_begin()
+    assert names(tmp_path) == ["epoch-0004.png", "epoch-0006.png"]
+    assert "no grid after 2 epochs (2, 8), and" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from run_script import run_script
 from training_server import convolution
 from whole_runs import assert_as_whole, saved_steps
@@ -166,6 +167,26 @@ def test_interrupt_before_the_first_step_leaves_nothing(start, monkeypatch):
             raise_after(patch, DiffusionModel, "compile", 1, trouble)
             assert start(status=128 + number)[1] == ""
         assert not folder.exists()
+
+
+def test_a_start_with_skipped_images_is_refused_without_a_trace(start, monkeypatch):
+    start, folder = start
+    photos = folder.parent / "photos"
+    photos.mkdir()
+    for number in range(9):
+        Image.new("RGB", (8, 8)).save(photos / f"{number}.png")
+    (photos / "bad.png").write_bytes(b"no image")
+    flags = f"--dataset_name folder --data_dir {photos} --skip_bad true"
+    flags += " --validation_fraction 0 --num_epochs 1"
+    start(f"{flags} --batch_size 10", status=2)  # of which one is bad
+    assert not folder.exists()
+    with monkeypatch.context() as patch:
+        trouble = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
+        raise_after(patch, SampleGrid, "on_train_begin", 1, trouble)
+        start(flags, status=130)
+    assert not folder.exists()
+    start(flags)
+    assert "bad.png" in (folder / "skipped_images.txt").read_text()
 
 
 def test_output_on_a_full_disk_stops_nothing(start, ended, monkeypatch, capfd):

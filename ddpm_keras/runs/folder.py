@@ -12,6 +12,7 @@ from ddpm_keras.errors import InputError, printable
 from ddpm_keras.files import force_to_disk, written_whole
 
 CONFIG = "config.yaml"
+SKIPPED = "skipped_images.txt"
 # What `written_whole` and `runs.checkpoint` leave when they are killed.
 LEFTOVER = re.compile(
     r"\.(config\.yaml|log\.csv|run\.json|loss\.png|training\.png|report\.html"
@@ -111,11 +112,11 @@ def _changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
 
 
 def discard_unused(folder: Path) -> None:
-    """Remove a run folder, if it is there, that holds only its configuration."""
+    """Remove a run folder, if it is there, in which no step was saved."""
     if not folder.is_dir():
         return
     remove_leftovers(folder)
-    if {path.name for path in folder.iterdir()} <= {CONFIG, ".lock"}:
+    if {path.name for path in folder.iterdir()} <= {CONFIG, SKIPPED, ".lock"}:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()

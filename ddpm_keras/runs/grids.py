@@ -22,8 +22,10 @@ class SampleGrid(keras.callbacks.Callback):
         every: Epochs between grids; the last epoch always has one. 0: never.
         num_images: Images in a grid.
         seed: Seed of the first image.
-        epochs_done: Epochs already completed when resuming at an epoch boundary; draws
-            their last grid if it is missing, and tells which others are.
+        epochs_done: Epochs already completed when resuming; tells which of their grids
+            are missing.
+        at_boundary: Whether the model is as the last of them left it, so that its grid
+            is drawn if it is missing.
         class_names: Names of the classes, over which the images of a grid are spread,
             a row each where they fit. Default: no labels.
         **options: Options of `DiffusionModel.generate_images`, such as `sampler`.
@@ -36,6 +38,7 @@ class SampleGrid(keras.callbacks.Callback):
         num_images=16,
         seed=0,
         epochs_done=0,
+        at_boundary=True,
         class_names=(),
         **options,
     ):
@@ -43,6 +46,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.folder = Path(folder)
         self.every = every
         self.epochs_done = epochs_done
+        self.at_boundary = at_boundary
         self.options = {"num_images": num_images, "seed": seed, **options}
         self.num_cols, self.rows = None, ()
         self._attempts = Attempts()
@@ -81,9 +85,10 @@ class SampleGrid(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not self.epochs_done or not self.every:
             return
-        if not self.path(self.epochs_done).exists():
+        if self.at_boundary and not self.path(self.epochs_done).exists():
             self.on_epoch_end(self.epochs_done - 1)
-        turns = range(self.every, self.epochs_done, self.every)
+        end = self.epochs_done + (not self.at_boundary)
+        turns = range(self.every, end, self.every)
         missing = [str(n) for n in turns if not self.path(n).exists()]
         if missing:
             warn(

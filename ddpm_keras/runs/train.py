@@ -32,7 +32,12 @@ from ddpm_keras.runs import checkpoint
 from ddpm_keras.runs.attempts import Attempts
 from ddpm_keras.runs.build import build_model, check_names, has_fixed_rate
 from ddpm_keras.runs.callbacks import Checkpoints, training_images
-from ddpm_keras.runs.folder import check_same_run, remove_leftovers, write_config
+from ddpm_keras.runs.folder import (
+    SKIPPED,
+    check_same_run,
+    remove_leftovers,
+    write_config,
+)
 from ddpm_keras.runs.grids import SampleGrid
 from ddpm_keras.runs.log import Log, open_log
 from ddpm_keras.runs.measures import MeasureSamples
@@ -67,9 +72,6 @@ def train(config, folder):
     if config.class_labels:
         config = config.model_copy(update={"class_names": list(images.names)})
         print(f"classes: {len(images.names):,}")
-    if images.skipped:
-        with written_whole(folder / "skipped_images.txt") as file:
-            file.write_text("\n".join(images.skipped) + "\n", encoding="utf-8")
     training, held_out = split_indices(images.ids, config.validation_fraction)
     print(f"data: {len(training):,} images to train on, {len(held_out):,} held out")
     check_fills_batch(len(training), config.batch_size)
@@ -118,6 +120,9 @@ class Run:
             load_weights(self.model.network, self.config.initial_weights)
             self.model.ema_network.set_weights(self.model.network.get_weights())
         write_config(self.folder, self.config)  # not before: a refusal changes nothing
+        if skipped := self.images.skipped:
+            with written_whole(self.folder / SKIPPED) as file:
+                file.write_text("\n".join(skipped) + "\n", encoding="utf-8")
         epochs_done, steps_done = divmod(first_step, self.steps_per_epoch)
         log_path = self.folder / "log.csv"
         facts["log"] = open_log(log_path, epochs_done, facts.get("log"))
@@ -126,7 +131,8 @@ class Run:
             every=self.config.sample_every,
             num_images=self.config.num_samples,
             seed=self.config.seed,
-            epochs_done=0 if steps_done else epochs_done,
+            epochs_done=epochs_done,
+            at_boundary=not steps_done,
             class_names=self.config.class_names or (),
             guidance_scale=self.config.sample_guidance_scale,
             **configured_options(self.config),
