@@ -34,7 +34,8 @@ def refusal(tmp_path, monkeypatch):
         start = time.process_time()
         with pytest.raises(InputError) as error:
             load_config("x.yaml", overrides)
-        assert time.process_time() - start < 2
+        # Seconds, not minutes: without other load 1, on a slow and busy machine 2.
+        assert time.process_time() - start < 5
         return str(error.value)
 
     return read
