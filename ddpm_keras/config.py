@@ -212,6 +212,8 @@ class Config(BaseModel):
     )
     sample_eta: Fraction = 0.0
     """share of the ancestral noise, for ddim and dpmpp"""
+    sample_eta_until: Fraction = 0.0
+    """share of the process down to which steps add it; those below add none"""
     sample_until: Share = 0.0
     """share of the process, below 1, that the last step skips; for networks that fail
     where there is little noise"""
@@ -320,8 +322,14 @@ class Config(BaseModel):
 RESUMABLE = {
     *("data_dir", "cache", "cache_dir", "num_epochs", "learning_rate"),
     *("sample_every", "num_samples", "sampler", "sample_steps", "sample_eta"),
-    *("sample_until", "sample_guidance_scale", "save_every", "keep", "tensorboard"),
-    *("distribute", "eval_every", "eval_images", "eval_features"),
+    *(
+        "sample_eta_until",
+        "sample_until",
+        "sample_guidance_scale",
+        "save_every",
+        "keep",
+    ),
+    *("tensorboard", "distribute", "eval_every", "eval_images", "eval_features"),
 }
 
 

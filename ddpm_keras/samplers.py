@@ -114,7 +114,7 @@ class Sampler:
 
     Attributes:
         columns: Function of abar, abar_prev and the options that returns the columns a,
-            b, c and sigma.
+            b, c and sigma. Of `eta` it takes one number for each step.
         options: For each option's name, a function that says whether a value is valid.
         default_steps: Default number of steps; None: every timestep.
         spacings: The spacings of `SPACINGS` that it takes.
@@ -130,14 +130,13 @@ def _is_share(value):
     return 0.0 <= value <= 1.0
 
 
+STOCHASTIC = {"eta": _is_share, "eta_until": _is_share}
 SAMPLERS = {
     "ddpm": Sampler(ddpm, {"variance": VARIANCES.__contains__}, default_steps=None),
-    "ddim": Sampler(ddim, {"eta": _is_share}, default_steps=50),
+    "ddim": Sampler(ddim, STOCHASTIC, default_steps=50),
     # A leading step ends with a jump in log-SNR far larger than the one before, which
     # the extrapolation overshoots: samples had twice the data's variance.
-    "dpmpp": Sampler(
-        dpmpp, {"eta": _is_share}, default_steps=20, spacings=("trailing",)
-    ),
+    "dpmpp": Sampler(dpmpp, STOCHASTIC, default_steps=20, spacings=("trailing",)),
 }
 
 
@@ -198,8 +197,9 @@ def make_steps(
         until: Share of the process, at least 0 and below 1, that the last step skips:
             it starts above `until * timesteps`, and ends with the clean image that is
             predicted there. For networks that fail where there is little noise.
-        **options: `variance` ("posterior" or "beta") for ddpm, `eta` (0 to 1) for ddim
-            and dpmpp.
+        **options: `variance` ("posterior" or "beta") for ddpm. For ddim and dpmpp
+            `eta` (0 to 1), and `eta_until`, the share of the process (0 to 1) down to
+            which it applies: steps that start below it are deterministic.
 
     Returns:
         A `Steps`.
@@ -210,6 +210,8 @@ def make_steps(
     Reference:
         - [Song et al., 2021](https://arxiv.org/abs/2011.13456), appendix C: the reverse
           process ends at a time above 0, and a step without noise follows
+        - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), section 4: noise that
+          is added where little is left costs detail (`eta_until`; there S_tmin)
     """
     abar = diffusion.alphas_cumprod_float64
     return _steps_over(abar, sampler, steps, spacing, strength, until, **options)
@@ -245,6 +247,9 @@ def _steps_over(
         steps=steps,
     )
     visited, reached = visited[kept], reached[kept]
+    if "eta_until" in options:
+        last = first_timestep(timesteps, options.pop("eta_until"))
+        options["eta"] = np.where(visited >= last, options.get("eta", 0.0), 0.0)
     table = np.append(abar, 1.0)  # [-1] is the clean image
     columns = SAMPLERS[sampler].columns(table[visited], table[reached], **options)
     return Steps(
@@ -271,6 +276,8 @@ def configured_options(config, sampler=None):
         options |= {"sampler": config.sampler, "steps": config.sample_steps}
         if "eta" in SAMPLERS[config.sampler].options:
             options["eta"] = config.sample_eta
+            if config.sample_eta_until:
+                options["eta_until"] = config.sample_eta_until
     return options
 
 
@@ -292,7 +299,8 @@ def choose_steps(config, **flags):
     try:
         return options, _steps_over(config.abar(), **options)
     except ArgumentError as error:
-        raise InputError(f"--{error.keys[0]}: {error}") from error
+        flag = error.keys[0].replace("_", "-")
+        raise InputError(f"--{flag}: {error}") from error
 
 
 def _check_steps(timesteps, sampler, steps, spacing, strength):
@@ -326,7 +334,8 @@ def _check_options(timesteps, sampler, steps, options):
         given = {option: value}
         message = f"The sampler {sampler!r} does not take `{option}`."
         require(option in allowed, message, **given)
-        message = '`variance` must be "posterior" or "beta", and `eta` in 0 to 1.'
+        message = '`variance` must be "posterior" or "beta", `eta` and `eta_until` in '
+        message += "0 to 1."
         require(allowed[option](value), message, **given)
     require(
         options.get("variance") != "beta" or steps >= timesteps,

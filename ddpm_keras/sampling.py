@@ -94,7 +94,8 @@ class ReverseProcess:
                 gives clearer and less varied images.
             guidance_interval: Where to guide, as shares of the process from 0, the
                 clean image, to 1, pure noise.
-            **options: Of `samplers.make_steps`: `spacing`, `until`, `eta`, `variance`.
+            **options: Of `samplers.make_steps`: `spacing`, `until`, `eta`,
+                `eta_until`, `variance`.
 
         Returns:
             A float32 NumPy array of shape `(num_images, height, width, channels)`, in

@@ -75,6 +75,7 @@ def parser():
         (["--sample_steps", "null"], dict(sample_steps=None)),
         (["--sample_eta", "1"], dict(sample_eta=1.0)),
         (["--sample-until", "0.1"], dict(sample_until=0.1)),
+        (["--sample-eta-until", "0.2"], dict(sample_eta_until=0.2)),
         # Text is taken as it stands.
         (["--data_dir", "photos #2"], dict(data_dir="photos #2")),
         (["--data_dir", "2020"], dict(data_dir="2020")),

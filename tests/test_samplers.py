@@ -7,7 +7,7 @@ import pytest
 
 from ddpm_keras.config import Config
 from ddpm_keras.diffusion import GaussianDiffusion
-from ddpm_keras.errors import ArgumentError
+from ddpm_keras.errors import ArgumentError, InputError
 from ddpm_keras.samplers import (
     SAMPLERS,
     SPACINGS,
@@ -330,9 +330,29 @@ def test_message_names_argument_and_value(diffusion):
     with pytest.raises(ArgumentError) as error:
         make_steps(diffusion, "ddim", eta=1.1)
     assert str(error.value) == (
-        '`variance` must be "posterior" or "beta", and `eta` in 0 to 1. '
+        '`variance` must be "posterior" or "beta", `eta` and `eta_until` in 0 to 1. '
         "Received: eta=1.1"
     )
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp"])
+def test_steps_below_eta_until_are_deterministic(diffusion, sampler):
+    """Those from there on are as stochastic as without it, also from an image on."""
+    for options in ({}, {"strength": 0.6}):
+        options |= {"sampler": sampler, "steps": 20, "until": 0.02}
+        with_noise = make_steps(diffusion, eta=0.7, **options)
+        without = make_steps(diffusion, eta=0.0, **options)
+        found = make_steps(diffusion, eta=0.7, eta_until=0.117, **options)
+        stochastic = found.timesteps >= 117
+        assert found.timesteps[stochastic][-1] == 117  # the share itself counts
+        assert 0 < stochastic.sum() < len(found)
+        for name in ("timesteps", "reached", "a", "b", "c", "sigma"):
+            columns = (getattr(steps, name) for steps in (with_noise, without))
+            wanted = np.where(stochastic, *columns)
+            np.testing.assert_array_equal(getattr(found, name), wanted)
+        assert (found.sigma[stochastic] > 0).all() and not found.sigma[
+            ~stochastic
+        ].any()
 
 
 @pytest.mark.parametrize(
@@ -354,6 +374,11 @@ def test_flags_come_before_the_configuration(diffusion, flags, wanted):
     columns = dataclasses.astuple(make_steps(diffusion, **wanted))
     for found, column in zip(dataclasses.astuple(plan), columns, strict=True):
         np.testing.assert_array_equal(found, column)
+    config = Config(sampler="dpmpp", sample_eta=0.5, sample_eta_until=0.2)
+    wanted = {"sampler": "dpmpp", "steps": None, "eta": 0.5, "eta_until": 0.2}
+    assert choose_steps(config)[0] == wanted
+    with pytest.raises(InputError, match="^--eta-until: "):
+        choose_steps(config, eta_until=1.5)
     config = Config(sampler="ddpm", sample_eta=0.5, sample_until=0.1)
     wanted = {"sampler": "ddpm", "steps": None, "until": 0.1}
     assert choose_steps(config)[0] == wanted

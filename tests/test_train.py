@@ -248,6 +248,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
         "sampler": "ddim",
         "sample_steps": 7,
         "sample_eta": 0.5,
+        "sample_eta_until": 0.3,
         "sample_until": 0.1,
         "save_every": 3,
         "keep": 4,

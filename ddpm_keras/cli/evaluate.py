@@ -174,6 +174,7 @@ class Evaluation:
             "sampler": self.options["sampler"],
             "steps": len(self.plan),
             "eta": self.options.get("eta", 0.0),
+            "eta_until": self.options.get("eta_until", 0.0),
             "until": self.options.get("until", 0.0),
             **describe_guidance(args, self.guide and self.guide.network),
         }

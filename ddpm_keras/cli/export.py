@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_flags(argv)
     out = Path(args.out)
     weights, config = weights_and_config(args)
-    shared = {"sampler": args.sampler, "eta": args.eta, "until": args.until}
+    shared = {
+        name: getattr(args, name) for name in ("sampler", "eta", "eta_until", "until")
+    }
     chosen = [
         choose_steps(config, **shared, steps=steps) for steps in args.steps or [None]
     ]

@@ -98,13 +98,20 @@ def add_sampler(add: Callable) -> None:
 
 
 def add_shares(add: Callable) -> None:
-    """Add the flags `--eta` and `--until`."""
+    """Add the flags `--eta`, `--eta-until` and `--until`."""
     add_number(
         add,
         "--eta",
         "ddim, dpmpp: share of the ancestral noise, 0 to 1; above 0 it corrects errors "
         "of a briefly trained network (default: the configuration's; for another "
         "sampler 0)",
+        type=float,
+    )
+    add_number(
+        add,
+        "--eta-until",
+        "share of the process, 0 to 1, down to which steps add that noise; those below "
+        "add none (default: the configuration's; for another sampler 0)",
         type=float,
     )
     add_number(
@@ -124,7 +131,8 @@ def steps_from(
     Raises:
         InputError: When the sampler does not take such options.
     """
-    names = ("sampler", "steps", "spacing", "strength", "until", "eta", "variance")
+    names = ("sampler", "steps", "spacing", "strength", "until")
+    names += ("eta", "eta_until", "variance")
     flags = {name: getattr(args, name, None) for name in names}
     return choose_steps(config, **flags)
 
