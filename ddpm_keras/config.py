@@ -322,14 +322,9 @@ class Config(BaseModel):
 RESUMABLE = {
     *("data_dir", "cache", "cache_dir", "num_epochs", "learning_rate"),
     *("sample_every", "num_samples", "sampler", "sample_steps", "sample_eta"),
-    *(
-        "sample_eta_until",
-        "sample_until",
-        "sample_guidance_scale",
-        "save_every",
-        "keep",
-    ),
-    *("tensorboard", "distribute", "eval_every", "eval_images", "eval_features"),
+    *("sample_eta_until", "sample_until", "sample_guidance_scale", "save_every"),
+    *("keep", "tensorboard", "distribute"),
+    *("eval_every", "eval_images", "eval_features"),
 }
 
 

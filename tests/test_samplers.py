@@ -350,9 +350,8 @@ def test_steps_below_eta_until_are_deterministic(diffusion, sampler):
             columns = (getattr(steps, name) for steps in (with_noise, without))
             wanted = np.where(stochastic, *columns)
             np.testing.assert_array_equal(getattr(found, name), wanted)
-        assert (found.sigma[stochastic] > 0).all() and not found.sigma[
-            ~stochastic
-        ].any()
+        assert (found.sigma[stochastic] > 0).all()
+        assert not found.sigma[~stochastic].any()
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_flags(argv)
     out = Path(args.out)
     weights, config = weights_and_config(args)
-    shared = {
-        name: getattr(args, name) for name in ("sampler", "eta", "eta_until", "until")
-    }
+    names = ("sampler", "eta", "eta_until", "until")
+    shared = {name: getattr(args, name) for name in names}
     chosen = [
         choose_steps(config, **shared, steps=steps) for steps in args.steps or [None]
     ]
