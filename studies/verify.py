@@ -42,7 +42,8 @@ def main():
 
     kid, error = expected["kid"]
     spread = (error**2 + found["kid error"] ** 2) ** 0.5
-    print(f"minutes: {minutes:.0f}, expected {expected['minutes'][0]:g}")
+    in_all = expected["minutes"][0]
+    print(f"minutes since this start: {minutes:.0f}, expected {in_all:g} in all")
     reached = [
         verdict("KID", found["kid"], kid, 3 * spread),
         verdict("loss", loss, expected["loss"][0], expected["loss"][0] / 20),

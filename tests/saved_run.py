@@ -13,8 +13,11 @@ TINY = dict(
 )
 
 
-def save_run(folder, config, seed=0):
-    """Save random weights to a folder, as training does; return the network."""
+def save_run(folder, config, seed=0, trained_on=None):
+    """Save random weights to a folder, as training does; return the network.
+
+    `trained_on` is a `TrainingImages`, or `None` where the file is not to tell.
+    """
     import keras
 
     from ddpm_keras.networks.unet import build_unet
@@ -27,5 +30,5 @@ def save_run(folder, config, seed=0):
     network.set_weights(
         [w + 0.1 * rng.normal(size=w.shape) for w in network.get_weights()]
     )
-    save_weights(network, folder / RUN_WEIGHTS, config)
+    save_weights(network, folder / RUN_WEIGHTS, config, training_images=trained_on)
     return network

@@ -143,7 +143,12 @@ class Evaluation:
             }
         )
         trained_on = read_training_images(weights)
-        if trained_on is not None:
+        if trained_on is None:
+            self.findings.warn(
+                "data: the weights do not say which images they were trained on; "
+                "held-out images may be among them, and copies of others are not found"
+            )
+        else:
             self.findings.protocol["trained_on"] = trained_on._asdict()
             self.compare_training_images(trained_on)
 

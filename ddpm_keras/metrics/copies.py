@@ -18,7 +18,8 @@ from ddpm_keras.metrics.distances import blocks, squared_distances
 from ddpm_keras.progress import Progress
 
 # A ratio below this counts as a copy: so are photographs that are zoomed by 5%, of 10%
-# more brightness or coded as JPEG of quality 30, and no new ones (docs/measures.md).
+# more brightness or coded as JPEG of quality 30, and of new ones fewer than one in a
+# hundred (docs/measures.md).
 COPY_RATIO = 1 / 2
 MOST_SHIFT = 2  # pixels
 CANDIDATES = 32  # nearest images by blocks of pixels, among which shifts are tried
