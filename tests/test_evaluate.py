@@ -145,6 +145,7 @@ def test_file_holds_the_protocol(whole):
         "sampler": "ddpm",
         "steps": 2,
         "eta": 0.0,
+        "eta_until": 0.0,
         "until": 0.0,
         "spacing": "trailing",
         "clipped": True,
