@@ -330,7 +330,7 @@ def test_files_are_written_over_only_with_force(tmp_path):
         ("--weights run --num-images 5000", "--out: 5000 images are too many for a"),
         (
             "--weights run --sampler ddim --eta nan",
-            "`eta` in 0 to 1. Received: eta=nan",
+            "`eta_until` in 0 to 1. Received: eta=nan",
         ),
         ("--weights run --eta 0.5", "The sampler 'ddpm' does not take `eta`"),
         (
