@@ -276,7 +276,7 @@ def test_keys_reach_what_they_are_for(tmp_path, monkeypatch):
     (grids,) = [c for c in options["callbacks"] if isinstance(c, SampleGrid)]
     assert grids.every == 4
     wanted = {"num_images": 6, "seed": 22, "sampler": "ddim", "steps": 7, "eta": 0.5}
-    wanted |= {"until": 0.1, "guidance_scale": 1.0}
+    wanted |= {"eta_until": 0.3, "until": 0.1, "guidance_scale": 1.0}
     assert grids.options == wanted
     (saves,) = [c for c in options["callbacks"] if isinstance(c, Checkpoints)]
     assert (saves.config.save_every, saves.config.keep) == (3, 4)
