@@ -114,7 +114,7 @@ class Sampler:
 
     Attributes:
         columns: Function of abar, abar_prev and the options that returns the columns a,
-            b, c and sigma. Of `eta` it takes one number for each step.
+            b, c and sigma. `eta` may be one number for each step.
         options: For each option's name, a function that says whether a value is valid.
         default_steps: Default number of steps; None: every timestep.
         spacings: The spacings of `SPACINGS` that it takes.

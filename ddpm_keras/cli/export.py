@@ -15,13 +15,14 @@ from ddpm_keras.cli.command import Listed, command, import_keras, parse_args
 from ddpm_keras.cli.flags import (
     add_sampler,
     add_shares,
+    steps_from,
     weights_and_config,
     weights_parser,
     whole_number,
 )
 from ddpm_keras.errors import InputError
 from ddpm_keras.files import can_be_written, expand_home, written_whole
-from ddpm_keras.samplers import choose_steps, default_steps_text
+from ddpm_keras.samplers import default_steps_text
 
 
 @command
@@ -29,11 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_flags(argv)
     out = Path(args.out)
     weights, config = weights_and_config(args)
-    names = ("sampler", "eta", "eta_until", "until")
-    shared = {name: getattr(args, name) for name in names}
-    chosen = [
-        choose_steps(config, **shared, steps=steps) for steps in args.steps or [None]
-    ]
+    chosen = [steps_from(args, config, steps=steps) for steps in args.steps or [None]]
 
     import_keras()
     from ddpm_keras import export

@@ -124,9 +124,11 @@ def add_shares(add: Callable) -> None:
 
 
 def steps_from(
-    args: argparse.Namespace, config: Config
+    args: argparse.Namespace, config: Config, **given: Any
 ) -> tuple[dict[str, Any], Steps]:
     """Return the options and steps of the sampler, by the flags, else by the `Config`.
+
+    What is `given` takes the place of flags.
 
     Raises:
         InputError: When the sampler does not take such options.
@@ -134,7 +136,7 @@ def steps_from(
     names = ("sampler", "steps", "spacing", "strength", "until")
     names += ("eta", "eta_until", "variance")
     flags = {name: getattr(args, name, None) for name in names}
-    return choose_steps(config, **flags)
+    return choose_steps(config, **flags | given)
 
 
 def find_config(name: str, flag: str = "--config") -> Path:
