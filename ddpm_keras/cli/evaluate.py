@@ -142,18 +142,17 @@ class Evaluation:
                 "extractor": self.extractor and self.extractor.name,
             }
         )
-        trained_on = read_training_images(weights)
+        self.compare_training_images(read_training_images(weights))
+
+    def compare_training_images(self, trained_on: "TrainingImages | None") -> None:
+        """Warn when the weights were trained on other images than these, or may be."""
         if trained_on is None:
             self.findings.warn(
                 "data: the weights do not say which images they were trained on; "
                 "held-out images may be among them, and copies of others are not found"
             )
-        else:
-            self.findings.protocol["trained_on"] = trained_on._asdict()
-            self.compare_training_images(trained_on)
-
-    def compare_training_images(self, trained_on: "TrainingImages") -> None:
-        """Warn when the weights were trained on other images than these."""
+            return
+        self.findings.protocol["trained_on"] = trained_on._asdict()
         number = len(self.training)
         if trained_on.digest != self.training.digest(np.arange(number)):
             self.findings.warn(
